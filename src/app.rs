@@ -1,0 +1,117 @@
+//! The handles that every handler gets. No routes here: the router is assembled in `server.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::extract::FromRequestParts;
+use axum::http::{header, request};
+
+use crate::auth::{Caller, Keys, query_value};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, Migrations};
+use crate::error::{Code, Result, problem};
+
+/// The schema, one set of steps for both databases.
+pub const MIGRATIONS: Migrations = &[(1, "shows", include_str!("../migrations/0001_shows.sql"))];
+
+/// Cloning it is cheap.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+pub struct Parts {
+    pub config: Config,
+    pub db: Db,
+    pub clock: Clock,
+    pub keys: Keys,
+    /// Set once, when the process has been asked to stop.
+    draining: AtomicBool,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Opens the database and starts what lives as long as the process.
+    ///
+    /// # Errors
+    /// A database that cannot be opened, a secret that is too short.
+    pub async fn open(config: Config) -> anyhow::Result<App> {
+        if config.database_url.is_none() {
+            tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
+        }
+        let db = Db::open(&config.database(), MIGRATIONS).await?;
+        let keys = Keys::open(&config).await?;
+        let clock = Clock::starting_at(db.read().await?.now().await?);
+        let app = App(Arc::new(Parts { config, db, clock, keys, draining: AtomicBool::new(false) }));
+        tokio::spawn(keep_time(app.clone()));
+        Ok(app)
+    }
+
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Reads the database's clock once more.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn renew_clock(&self) -> crate::db::Result<()> {
+        let mut tx = self.db.read().await?;
+        let asked = Instant::now();
+        self.clock.set(tx.now().await?, asked);
+        Ok(())
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = crate::error::Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, app: &App) -> Result<Caller> {
+        let token = bearer(parts)
+            .or_else(|| query_token(parts))
+            .ok_or_else(|| problem(Code::Unauthorized, "Send the token as `Authorization: Bearer …`."))?;
+        app.keys.check(&token, app.clock.now())
+    }
+}
+
+fn bearer(parts: &request::Parts) -> Option<String> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+/// Browsers cannot set headers on sockets and event streams, so these take the token in the query string too.
+fn query_token(parts: &request::Parts) -> Option<String> {
+    let asks_for_stream = parts.headers.get(header::ACCEPT).is_some_and(|it| it.as_bytes() == b"text/event-stream");
+    let is_socket = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
+    if !asks_for_stream && !is_socket {
+        return None;
+    }
+    query_value(parts.uri.query()?, "token")
+}
+
+/// Monotonic clocks of two machines drift by milliseconds in minutes; tests move the database's clock while we run.
+const CLOCK_RENEWAL: Duration =
+    if cfg!(feature = "failpoints") { Duration::from_millis(100) } else { Duration::from_secs(10) };
+
+async fn keep_time(app: App) {
+    let mut beat = tokio::time::interval(CLOCK_RENEWAL);
+    while !app.is_draining() {
+        beat.tick().await;
+        if let Err(error) = app.renew_clock().await {
+            tracing::warn!(%error, "the database's clock could not be read; going on with our own");
+        }
+    }
+}

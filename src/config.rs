@@ -1,0 +1,119 @@
+//! Every setting and every limit, in one place, with its default: flags for people, environment variables for services.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// What a server is told. `showcart serve --help` lists it.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Address to listen on; port 0 lets the system choose.
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// The database: `sqlite:PATH` or `postgres://…`; without it, SQLite in the data folder.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Folder for the SQLite file, the sandbox's ledger and the secret of a server that was given none.
+    #[arg(long, env = "DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+
+    /// Key that signs tokens, at least 32 characters; without it one is made and kept in the data folder.
+    #[arg(long, env = "SHOWCART_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
+
+    /// Browser origins that may use HTTP, events and sockets, separated by commas; `*` allows all, nothing allows none.
+    #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Bounds of everything that could grow.
+#[derive(Debug, Clone, Args)]
+pub struct Limits {
+    /// Open connections of this process.
+    #[arg(long, env = "CONNECTIONS_MAX", default_value_t = 18_000)]
+    pub connections_max: usize,
+
+    /// Open connections from one address; 0 is no limit. Behind a proxy every viewer has the proxy's address.
+    #[arg(long, env = "CONNECTIONS_PER_ADDRESS_MAX", default_value_t = 0)]
+    pub connections_per_address_max: usize,
+
+    /// Bytes of a request's body, imports aside.
+    #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 64 * 1024)]
+    pub body_bytes_max: usize,
+
+    /// Bytes of a socket message from a viewer.
+    #[arg(long, env = "MESSAGE_BYTES_MAX", default_value_t = 4 * 1024)]
+    pub message_bytes_max: usize,
+
+    /// Socket messages a second that a viewer may send, in the long run; three times as many at once.
+    #[arg(long, env = "MESSAGES_PER_SECOND_MAX", default_value_t = 20)]
+    pub messages_per_second_max: u32,
+
+    /// Milliseconds between frames that carry only gauges.
+    #[arg(long, env = "TICK_MS", default_value_t = 100)]
+    pub tick_ms: u64,
+
+    /// Seconds between heartbeats of a socket on which nothing happens.
+    #[arg(long, env = "HEARTBEAT_S", default_value_t = 25)]
+    pub heartbeat_s: u64,
+
+    /// Viewers a second that a shutting-down node asks to connect elsewhere.
+    #[arg(long, env = "DRAIN_PER_SECOND", default_value_t = 2_000)]
+    pub drain_per_second: u32,
+}
+
+impl Limits {
+    pub fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick_ms)
+    }
+
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_s)
+    }
+}
+
+impl Config {
+    /// The database's address: the given one, or the SQLite file of the data folder.
+    pub fn database(&self) -> String {
+        match &self.database_url {
+            Some(url) => url.clone(),
+            None => crate::db::sqlite_url(&self.data_dir.join("showcart.sqlite")),
+        }
+    }
+}
+
+/// The settings of a server that was told nothing, without reading the environment: where tests begin.
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database_url: None,
+            data_dir: PathBuf::from("./data"),
+            secret: None,
+            allowed_origins: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 18_000,
+            connections_per_address_max: 0,
+            body_bytes_max: 64 * 1024,
+            message_bytes_max: 4 * 1024,
+            messages_per_second_max: 20,
+            tick_ms: 100,
+            heartbeat_s: 25,
+            drain_per_second: 2_000,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Assembly: the router, the accept loop, shutting down.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::app::App;
+use crate::error::{Code, Error, Problem, problem};
+
+/// Every route of the server.
+pub fn router(app: App) -> Router {
+    let body_bytes_max = app.config.limits.body_bytes_max;
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
+        .method_not_allowed_fallback(|| async {
+            problem(Code::MethodNotAllowed, "The path exists, the method does not.")
+        })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(app)
+}
+
+/// The process is alive; asks nobody.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The process wants requests: its database answers and it is not shutting down.
+async fn readyz(State(app): State<App>) -> Response {
+    if app.is_draining() {
+        return Problem::new(Code::Draining, "This node is shutting down.").into_response();
+    }
+    match app.db.read().await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => Error::from(error).into_response(),
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// A request's head must arrive within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests under way get this long when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves on `listener` until `stop` resolves, then lets requests under way finish.
+///
+/// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
+pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
+    let router = router(app.clone());
+    let (closing, closed) = watch::channel(());
+    let addresses = Addresses::default();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(it) => it,
+            Err(error) => {
+                // Out of file descriptors, mostly: connections that end make room again.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let limits = &app.config.limits;
+        if closing.receiver_count() > limits.connections_max {
+            metrics::counter!("showcart_connections_refused_total", "reason" => "process").increment(1);
+            continue;
+        }
+        let Some(address) = addresses.enter(peer.ip(), limits.connections_per_address_max) else {
+            metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
+            continue;
+        };
+        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), address));
+    }
+    app.drain();
+    drop(listener);
+    drop(closed);
+    closing.send_replace(());
+    if tokio::time::timeout(GRACE, closing.closed()).await.is_err() {
+        tracing::warn!(open = closing.receiver_count(), "connections were still open at the end");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut closed: watch::Receiver<()>,
+    _address: Address,
+) {
+    // Without it small frames wait for the acknowledgement of the frame before.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service =
+        TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            request.map(axum::body::Body::new)
+        }));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = closed.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection ended early");
+    }
+}
+
+/// Open connections by address.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection's place in [`Addresses`]; dropping it leaves.
+struct Address(Option<(Addresses, IpAddr)>);
+
+impl Addresses {
+    fn enter(&self, ip: IpAddr, max: usize) -> Option<Address> {
+        if max == 0 {
+            return Some(Address(None));
+        }
+        let mut open = self.0.lock().expect("nothing panics while it holds the map");
+        let count = open.entry(ip).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Address(Some((self.clone(), ip))))
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        let Some((addresses, ip)) = self.0.take() else { return };
+        let mut open = addresses.0.lock().expect("nothing panics while it holds the map");
+        if let Some(count) = open.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&ip);
+            }
+        }
+    }
+}
