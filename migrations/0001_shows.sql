@@ -77,6 +77,20 @@ create table clock_offset (
     offset_ms bigint not null
 );
 
+-- The catalogue, written by product.rs. One row is one SKU; variants of a thing share a handle.
+create table product (
+    product_id text primary key,
+    sku text not null unique,
+    handle text not null,
+    title text not null,
+    variant text,
+    description text not null,
+    price_minor bigint not null check (price_minor > 0),
+    compare_at_minor bigint,
+    currency text not null,
+    image_url text
+);
+
 -- What is on screen; written by pin.rs.
 create table pin (
     show_id text primary key references show,

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, Migrations};
 use crate::error::{Code, Result, problem};
+use crate::live::Live;
 
 /// The schema, one set of steps for both databases.
 pub const MIGRATIONS: Migrations = &[(1, "shows", include_str!("../migrations/0001_shows.sql"))];
@@ -26,6 +27,7 @@ pub struct Parts {
     pub db: Db,
     pub clock: Clock,
     pub keys: Keys,
+    pub live: Live,
     /// Set once, when the process has been asked to stop.
     draining: AtomicBool,
 }
@@ -39,7 +41,7 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// Opens the database and starts what lives as long as the process.
+    /// Opens the database and starts what lives as long as the process. `server::serve` completes it.
     ///
     /// # Errors
     /// A database that cannot be opened, a secret that is too short.
@@ -50,7 +52,8 @@ impl App {
         let db = Db::open(&config.database(), MIGRATIONS).await?;
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
-        let app = App(Arc::new(Parts { config, db, clock, keys, draining: AtomicBool::new(false) }));
+        let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
+        let app = App(Arc::new(Parts { config, db, clock, keys, live, draining: AtomicBool::new(false) }));
         tokio::spawn(keep_time(app.clone()));
         Ok(app)
     }

@@ -442,13 +442,11 @@ macro_rules! bigint_column {
         }
     };
 }
-#[allow(unused_imports)]
 pub(crate) use bigint_column;
 bigint_column!(Millis);
 
 /// Declares a struct whose fields are columns of the same names. (sqlx's own derive would build both drivers a second time
 /// for the compiler.)
-#[allow(unused_macros)]
 macro_rules! row {
     ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
@@ -465,7 +463,6 @@ macro_rules! row {
         }
     };
 }
-#[allow(unused_imports)]
 pub(crate) use row;
 
 /// Whether the same transaction may succeed when it is run again: a lock not had in time, a deadlock, a lost serialisation,

@@ -88,6 +88,7 @@ codes! {
     UnsupportedMedia = 415 "unsupported_media_type" "The body has another content type";
     Invalid = 422 "invalid" "A field has a value that is not allowed";
     KeyReused = 422 "idempotency_key_reused" "The Idempotency-Key was used for another request";
+    UpgradeRequired = 426 "upgrade_required" "This path is a WebSocket";
     RateLimited = 429 "rate_limited" "Too many requests";
     Internal = 500 "internal" "Something went wrong on our side";
     ProviderUnavailable = 502 "provider_unavailable" "The payment provider does not answer";

@@ -13,10 +13,22 @@ pub mod ids; // ShowId, HoldId, OrderId…: a prefix and a UUIDv7
 pub mod money; // minor units and a currency
 pub mod config; // every setting and limit with its default
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
+pub mod failpoints; // named points at which tests kill or disturb the process
+
+// The engines.
+pub mod live; // ENGINE 1: the log, rooms, sockets
+pub mod scene; // what a viewer sees, and the fold
 
 // What every handler gets.
 pub mod auth; // tokens and roles
+pub mod request; // bodies, paths, pages, requests that may come twice
 pub mod app; // the handles
+
+// Features: one file each, HTTP and SQL together.
+pub mod show; // created, started, ended
+pub mod product; // the catalogue
+pub mod pin; // the product on screen
+pub mod viewer; // the snapshot of a show, and the socket route
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down

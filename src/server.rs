@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::viewer::Pictures;
 
 /// Every route of the server.
 pub fn router(app: App) -> Router {
@@ -24,6 +25,10 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(crate::show::routes())
+        .merge(crate::product::routes())
+        .merge(crate::pin::routes())
+        .merge(crate::viewer::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
@@ -61,6 +66,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
 pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
+    app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();
@@ -91,6 +97,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
         tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), address));
     }
     app.drain();
+    app.live.drain().await;
     drop(listener);
     drop(closed);
     closing.send_replace(());

@@ -3,9 +3,11 @@
 //! `both!` runs a test on SQLite and on PostgreSQL. Each test owns its database and its port; PostgreSQL is a private
 //! cluster that the harness starts and stops.
 
-#![allow(clippy::disallowed_methods)] // Tests are outside: they have a wall clock and may look into the database directly.
+// Tests are outside: they have a wall clock, may look into the database directly, and end where something is missing.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod harness;
 
+mod live;
 mod server;
 mod tidy;

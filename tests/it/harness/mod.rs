@@ -1,15 +1,23 @@
-//! The language of the tests: a [`Shop`] is a running server with a database of its own.
+//! The language of the tests: a [`Shop`] is a running server with a database of its own; [`Person`]s talk to it over HTTP,
+//! [`Viewer`]s watch over real sockets.
 
 mod postgres;
+mod viewer;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use showcart::app::App;
+use showcart::auth::Role;
 use showcart::config::Config;
+use showcart::ids::ShowId;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+pub(crate) use viewer::{Raw, Viewer, time_question};
 
 /// Runs a test on SQLite and on PostgreSQL.
 macro_rules! both {
@@ -38,13 +46,15 @@ pub(crate) enum Backend {
     Postgres,
 }
 
+/// Nothing that a test waits for takes this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) struct Shop {
     pub(crate) app: App,
     pub(crate) address: SocketAddr,
-    pub(crate) http: reqwest::Client,
-    /// Dropping it stops the server.
-    _stop: oneshot::Sender<()>,
-    _folder: TempDir,
+    http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    folder: TempDir,
 }
 
 /// What the server answered.
@@ -77,15 +87,115 @@ impl Shop {
         tokio::spawn(showcart::server::serve(listener, app.clone(), async {
             stopped.await.ok();
         }));
-        Shop { app, address, http: reqwest::Client::new(), _stop: stop, _folder: folder }
+        Shop { app, address, http: reqwest::Client::new(), stop: Some(stop), folder }
+    }
+
+    /// A second node on the same database, with no other road between them.
+    pub(crate) async fn second_node(&self) -> Shop {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config { database_url: Some(self.app.config.database()), ..self.app.config.clone() };
+        Shop::with(config, folder).await
+    }
+
+    /// Asks the server to stop; viewers are told.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take();
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
+    pub(crate) fn token(&self, role: Role, subject: &str, show: Option<ShowId>, ttl: Duration) -> String {
+        let subject = subject.parse().expect("tests name their people well");
+        self.app.keys.mint(&subject, role, show, self.app.clock.now() + ttl)
+    }
+
+    pub(crate) fn person(&self, role: Role, subject: &str) -> Person<'_> {
+        Person { shop: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
+    }
+
+    pub(crate) fn host(&self) -> Person<'_> {
+        self.person(Role::Host, "hanna")
+    }
+
+    pub(crate) fn buyer(&self, name: &str) -> Person<'_> {
+        self.person(Role::Viewer, name)
+    }
+
+    pub(crate) fn nobody(&self) -> Person<'_> {
+        Person { shop: self, token: None }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::read(self.http.get(self.url(path)).send().await).await
+        self.nobody().get(path).await
+    }
+
+    /// A show that is not live yet.
+    pub(crate) async fn scheduled_show(&self) -> ShowId {
+        let show = self.host().post("/v1/shows", json!({ "title": "Autumn", "currency": "EUR" })).await.ok();
+        show["show_id"].as_str().and_then(|it| it.parse().ok()).expect("a new show has an id")
+    }
+
+    pub(crate) async fn live_show(&self) -> ShowId {
+        let show = self.scheduled_show().await;
+        self.host().post(&format!("/v1/shows/{show}/start"), json!({})).await.ok();
+        show
+    }
+
+    /// A product of the catalogue; its id.
+    pub(crate) async fn product(&self, sku: &str) -> String {
+        let new = json!({ "title": format!("The {sku}"), "price_minor": 2_500, "currency": "EUR" });
+        let product = self.host().put(&format!("/v1/products/{sku}"), new).await.ok();
+        product["product_id"].as_str().expect("a product has an id").to_owned()
+    }
+
+    /// Pins a product and answers with the pin's version.
+    pub(crate) async fn pin(&self, show: ShowId, product_id: &str) -> i64 {
+        let pinned = self.host().put(&format!("/v1/shows/{show}/pin"), json!({ "product_id": product_id })).await.ok();
+        pinned["version"].as_i64().expect("a pin has a version")
+    }
+}
+
+/// Somebody with a token.
+#[derive(Clone)]
+pub(crate) struct Person<'a> {
+    shop: &'a Shop,
+    pub(crate) token: Option<String>,
+}
+
+impl Person<'_> {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::read(self.request(Method::GET, path).send().await).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        Answer::read(self.request(Method::PUT, path).json(&body).send().await).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::read(self.request(Method::DELETE, path).send().await).await
+    }
+
+    /// A POST with a key of its own.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_with_key(path, body, &showcart::ids::HoldId::new().to_string()).await
+    }
+
+    pub(crate) async fn post_with_key(&self, path: &str, body: Value, key: &str) -> Answer {
+        Answer::read(self.request(Method::POST, path).header("idempotency-key", key).json(&body).send().await).await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.shop.http.request(method, self.shop.url(path));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 }
 
@@ -96,5 +206,16 @@ impl Answer {
         let text = response.text().await.expect("a whole body");
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Answer { status, body }
+    }
+
+    /// The body of a success.
+    pub(crate) fn ok(self) -> Value {
+        assert!((200..300).contains(&self.status), "{self:?}");
+        self.body
+    }
+
+    /// Status and code of a refusal.
+    pub(crate) fn refusal(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
     }
 }

@@ -1,0 +1,266 @@
+//! ENGINE 1: who sees what, in which order. No shop rules here.
+//!
+//! The truth is the log of a show, in the database (`log.rs`). A [`Change`] writes entries and gauges in its transaction and
+//! publishes them after its commit (`change.rs`) on the bus (`bus.rs`), which brings them to the room of the show
+//! (`room.rs`) on every node, the own one included. A room puts them in order (`feed.rs`, `ring.rs`), reads the log when one
+//! is missing, and passes them on to sockets (`socket.rs`). Once a second each node compares its rooms with the database
+//! (`repair.rs`), so whatever was lost on the way is on every screen within 1.5 s.
+
+mod bus;
+mod change;
+mod event;
+mod feed;
+mod log;
+mod repair;
+mod ring;
+mod room;
+mod socket;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::bus::{Bus, Message};
+use self::room::{Attach, Command, Room};
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::db::{Db, Turn};
+use crate::error::Result;
+use crate::ids::{BuyerId, NodeId, ShowId};
+
+pub use self::change::Change;
+pub use self::event::{Audience, Card, Event, Pin};
+pub use self::log::{Entry, Gauge, Head, Seq, ShowState, create_head, gauges, head, since};
+pub use self::socket::{Close, ReadLimits, Session, Socket, read};
+
+/// A show's picture at one moment, for those who join; whole messages, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub epoch: String,
+    pub seq: Seq,
+    pub viewer: String,
+    pub desk: String,
+}
+
+/// What buyers have in a show, each as a whole message, all from one view of the database.
+#[derive(Debug, Clone)]
+pub struct Mine {
+    pub of: HashMap<BuyerId, String>,
+}
+
+/// Reads what rooms cannot know: implemented above, by whoever knows all features.
+pub trait Source: Send + Sync {
+    fn snapshot(&self, show: ShowId) -> futures_util::future::BoxFuture<'static, Result<Snapshot>>;
+    fn mine(&self, show: ShowId, buyers: Vec<BuyerId>) -> futures_util::future::BoxFuture<'static, Result<Mine>>;
+}
+
+/// The handle of the engine; cloning it is cheap.
+#[derive(Clone)]
+pub struct Live(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Clock,
+    limits: Limits,
+    node: NodeId,
+    bus: Bus,
+    rooms: Mutex<HashMap<ShowId, RoomHandle>>,
+    /// Set once, right after the start.
+    source: OnceLock<Box<dyn Source>>,
+    /// Viewers of this node who are too far behind for a replay and wait for their socket.
+    behind: AtomicI64,
+}
+
+#[derive(Clone)]
+struct RoomHandle {
+    commands: mpsc::Sender<Command>,
+    /// Sockets in the room, written by the room.
+    open: Arc<AtomicUsize>,
+}
+
+/// Commands that may wait for a room; a message that finds no place is found in the log.
+const ROOM_QUEUE: usize = 4_096;
+
+impl Live {
+    /// Starts the engine of this node. [`Live::set_source`] must follow before anybody joins.
+    pub fn start(db: Db, clock: Clock, limits: Limits) -> Live {
+        let (bus, messages) = Bus::local();
+        let live = Live(Arc::new(Inner {
+            db,
+            clock,
+            limits,
+            node: NodeId::new(),
+            bus,
+            rooms: Mutex::default(),
+            source: OnceLock::new(),
+            behind: AtomicI64::new(0),
+        }));
+        tokio::spawn(hand_out(Arc::downgrade(&live.0), messages));
+        tokio::spawn(repair::run(Arc::downgrade(&live.0)));
+        live
+    }
+
+    pub fn set_source(&self, source: Box<dyn Source>) {
+        assert!(self.0.source.set(source).is_ok(), "the source is set once, at the start");
+    }
+
+    /// Opens a change of a show: a write transaction with the show's head locked.
+    ///
+    /// # Errors
+    /// `not_found`; the database cannot be reached.
+    pub async fn change(&self, show: ShowId, turn: Turn) -> Result<Change> {
+        Change::open(self.clone(), show, turn).await
+    }
+
+    /// Opens a change that may write gauges only, and does not lock the head.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn gauge_change(&self, show: ShowId, turn: Turn) -> Result<Change> {
+        Change::without_entries(self.clone(), show, turn).await
+    }
+
+    /// Brings a socket into the room of its show, and says under which number it must leave.
+    pub async fn join(&self, show: ShowId, viewer: Joining) -> Seat {
+        loop {
+            let room = self.room(show);
+            let (reply, seated) = oneshot::channel();
+            let attach = Attach {
+                socket: viewer.socket.clone(),
+                desk: viewer.desk,
+                buyer: viewer.buyer.clone(),
+                since: viewer.since.clone(),
+                hello: viewer.hello.clone(),
+            };
+            // A room that ends just now is followed by another one.
+            if room.commands.send(Command::Attach(attach, reply)).await.is_ok()
+                && let Ok(key) = seated.await
+            {
+                return Seat { key, room: room.commands };
+            }
+        }
+    }
+
+    fn room(&self, show: ShowId) -> RoomHandle {
+        let mut rooms = self.lock_rooms();
+        if let Some(room) = rooms.get(&show).filter(|it| !it.commands.is_closed()) {
+            return room.clone();
+        }
+        let (commands, inbox) = mpsc::channel(ROOM_QUEUE);
+        let open = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(Room::run(self.clone(), show, inbox, commands.downgrade(), open.clone()));
+        let room = RoomHandle { commands, open };
+        rooms.insert(show, room.clone());
+        room
+    }
+
+    /// Called by a room that ends, before it drops its inbox.
+    fn retire(&self, show: ShowId) {
+        self.lock_rooms().remove(&show);
+    }
+
+    fn lock_rooms(&self) -> std::sync::MutexGuard<'_, HashMap<ShowId, RoomHandle>> {
+        self.0.rooms.lock().expect("nothing panics while it holds the rooms")
+    }
+
+    /// Sockets in all rooms of this node.
+    pub fn open_sockets(&self) -> usize {
+        self.lock_rooms().values().map(|it| it.open.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Viewers of this node who are too far behind for a replay.
+    pub fn viewers_behind(&self) -> i64 {
+        self.0.behind.load(Ordering::Relaxed)
+    }
+
+    fn count_behind(&self, change: i64) {
+        let behind = self.0.behind.fetch_add(change, Ordering::Relaxed) + change;
+        metrics::gauge!("showcart_viewers_behind").set(behind as f64);
+    }
+
+    fn publish(&self, message: Message) {
+        self.0.bus.publish(message);
+    }
+
+    /// Asks every viewer to connect elsewhere within a window that their number allows, then closes who is still here.
+    pub async fn drain(&self) {
+        let rooms: Vec<RoomHandle> = self.lock_rooms().values().cloned().collect();
+        let open = self.open_sockets();
+        if open == 0 {
+            return;
+        }
+        let window = Duration::from_secs_f64((open as f64 / f64::from(self.0.limits.drain_per_second)).max(0.5));
+        for room in &rooms {
+            room.commands.send(Command::Drain(window)).await.ok();
+        }
+        self.until_empty(window + Duration::from_secs(1)).await;
+        for room in &rooms {
+            room.commands.send(Command::Stop).await.ok();
+        }
+        self.until_empty(Duration::from_secs(4)).await;
+    }
+
+    async fn until_empty(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.open_sockets() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    fn source(&self) -> &dyn Source {
+        &**self.0.source.get().expect("the source is set before anybody joins")
+    }
+}
+
+/// Somebody who comes to watch.
+pub struct Joining {
+    pub socket: Arc<Socket>,
+    /// Hears what the desk hears.
+    pub desk: bool,
+    pub buyer: Option<BuyerId>,
+    /// Epoch and position from before, to resume.
+    pub since: Option<(String, Seq)>,
+    /// Further members of the `hello`, as JSON: `"role":"viewer"`.
+    pub hello: String,
+}
+
+/// A place in a room; [`Seat::leave`] must be called when the socket has ended.
+pub struct Seat {
+    key: usize,
+    room: mpsc::Sender<Command>,
+}
+
+impl Seat {
+    pub async fn leave(self) {
+        // A room ends only when it is empty, so it is still there.
+        self.room.send(Command::Detach(self.key)).await.ok();
+    }
+}
+
+/// Brings messages from the bus to the rooms of this node.
+async fn hand_out(live: std::sync::Weak<Inner>, mut messages: mpsc::Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        let Some(live) = live.upgrade().map(Live) else { return };
+        let room = live.lock_rooms().get(&message.show).cloned();
+        if let Some(room) = room
+            && room.commands.try_send(Command::Published(message)).is_err()
+        {
+            metrics::counter!("showcart_room_dropped_total").increment(1);
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! One viewer's socket: the only file that knows WebSockets.
+//!
+//! Writing belongs to rooms: a [`Frame`] is encoded once and shared, [`Socket::send`] writes it at once or says `Blocked`,
+//! and at most the rest of one frame is kept, by reference. So a viewer who stops reading costs O(1) memory and delays
+//! nobody. Reading belongs to one small task per socket, which holds no buffer of note while nothing arrives. Messages are
+//! decoded, reassembled and checked by tungstenite; it writes only pongs and the answer to a close, into `replies`.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WsFrame, FrameHeader};
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+
+/// Why a socket is closed. 40xx: do not retry. 41xx: back off. 42xx: come back now and resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    Unsupported,
+    TooBig,
+    NotText,
+    Broken,
+    BadToken,
+    Forbidden,
+    NoShow,
+    Slow,
+    RateLimited,
+    TokenExpired,
+    Restarting,
+}
+
+impl Close {
+    pub fn code(self) -> u16 {
+        match self {
+            Close::Broken => 1002,
+            Close::Unsupported => 1003,
+            Close::NotText => 1007,
+            Close::TooBig => 1009,
+            Close::Restarting => 1012,
+            Close::BadToken => 4001,
+            Close::TokenExpired => 4002,
+            Close::Forbidden => 4003,
+            Close::NoShow => 4004,
+            Close::Slow => 4108,
+            Close::RateLimited => 4110,
+        }
+    }
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Close::Broken => "protocol error",
+            Close::Unsupported => "text messages only",
+            Close::NotText => "not UTF-8",
+            Close::TooBig => "message too big",
+            Close::Restarting => "restarting",
+            Close::BadToken => "bad token",
+            Close::TokenExpired => "token expired",
+            Close::Forbidden => "forbidden",
+            Close::NoShow => "no such show",
+            Close::Slow => "too slow",
+            Close::RateLimited => "too many messages",
+        }
+    }
+}
+
+/// A whole text frame, encoded once for everybody: frames of servers are not masked.
+#[derive(Debug, Clone)]
+pub(super) struct Frame(Bytes);
+
+impl Frame {
+    pub(super) fn text(text: &str) -> Frame {
+        let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+        let mut bytes = Vec::with_capacity(text.len() + 10);
+        header.format(text.len() as u64, &mut bytes).expect("writing to memory does not fail");
+        bytes.extend_from_slice(text.as_bytes());
+        Frame(bytes.into())
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Written, or begun: the rest follows by itself.
+    Taken,
+    /// Nothing of it was taken; the viewer does not read.
+    Blocked,
+    /// The socket is closed or closing.
+    Gone,
+}
+
+/// The writing side, shared by the room and the reading task.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    out: Mutex<Out>,
+    /// Wakes the reading task: something is left to write, or the socket shall close.
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Out {
+    /// The frame that was begun, and how much of it is written.
+    rest: Option<(Frame, usize)>,
+    /// Pongs and answers to the viewer's own messages, at most [`REPLIES_MAX`] bytes.
+    replies: Vec<u8>,
+    /// Set once; nothing but what is above is written before the close frame, and nothing after it.
+    closing: Option<Instant>,
+    gone: bool,
+}
+
+/// A viewer who asks without reading the answers is cut off here.
+const REPLIES_MAX: usize = 8 * 1024;
+/// How much may lie in the kernel for one viewer: enough for a burst, too little for seconds of stale frames.
+const SEND_BUFFER: usize = 32 * 1024;
+const UNSENT_MAX: u32 = 16 * 1024;
+/// A peer that acknowledges nothing for this long is dead.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a closing socket waits for the other side's farewell.
+const CLOSE_GRACE: Duration = Duration::from_secs(3);
+const READ_BUFFER: usize = 512;
+
+impl Socket {
+    /// Takes over a connection after its upgrade.
+    ///
+    /// # Errors
+    /// The connection is broken already.
+    pub fn adopt(tcp: TcpStream) -> io::Result<Socket> {
+        let options = SockRef::from(&tcp);
+        options.set_tcp_nodelay(true)?;
+        options.set_send_buffer_size(SEND_BUFFER)?;
+        #[cfg(target_os = "linux")]
+        {
+            options.set_tcp_notsent_lowat(UNSENT_MAX)?;
+            options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        }
+        Ok(Socket { tcp, out: Mutex::default(), wake: Notify::new() })
+    }
+
+    /// Writes a frame, or says why not.
+    pub(super) fn send(&self, frame: &Frame) -> Sent {
+        let mut out = self.lock();
+        if out.gone || out.closing.is_some() {
+            return Sent::Gone;
+        }
+        match out.flush(&self.tcp) {
+            Flushed::All => {}
+            Flushed::Part => return Sent::Blocked,
+            Flushed::Broken => return Sent::Gone,
+        }
+        match write(&self.tcp, &frame.0) {
+            Ok(0) => Sent::Blocked,
+            Ok(written) if written == frame.0.len() => Sent::Taken,
+            Ok(written) => {
+                out.rest = Some((frame.clone(), written));
+                drop(out);
+                self.wake.notify_one();
+                Sent::Taken
+            }
+            Err(_) => {
+                out.gone = true;
+                drop(out);
+                self.wake.notify_one();
+                Sent::Gone
+            }
+        }
+    }
+
+    /// Whether everything that was begun is written.
+    pub(super) fn is_clear(&self) -> bool {
+        let mut out = self.lock();
+        !out.gone && out.closing.is_none() && out.flush(&self.tcp) == Flushed::All
+    }
+
+    /// Answers the viewer's own message.
+    fn reply(&self, text: &str) {
+        let mut out = self.lock();
+        out.replies.extend_from_slice(&Frame::text(text).0);
+        out.flush(&self.tcp);
+        out.gone |= out.replies.len() > REPLIES_MAX;
+    }
+
+    /// Says goodbye: the close frame goes out behind whatever was begun.
+    pub fn close(&self, why: Close) {
+        let mut out = self.lock();
+        if out.closing.is_some() {
+            return;
+        }
+        let close = CloseFrame { code: CloseCode::from(why.code()), reason: why.reason().into() };
+        WsFrame::close(Some(close)).format(&mut out.replies).expect("writing to memory does not fail");
+        out.closing = Some(Instant::now());
+        out.flush(&self.tcp);
+        drop(out);
+        metrics::counter!("showcart_sockets_closed_total", "why" => why.reason()).increment(1);
+        self.wake.notify_one();
+    }
+
+    /// Drops the connection without a word: for peers that take nothing any more.
+    pub(super) fn abort(&self) {
+        self.lock().gone = true;
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().expect("nothing panics while it holds the output")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flushed {
+    All,
+    Part,
+    Broken,
+}
+
+impl Out {
+    fn flush(&mut self, tcp: &TcpStream) -> Flushed {
+        if self.gone {
+            return Flushed::Broken;
+        }
+        if let Some((frame, written)) = &mut self.rest {
+            match write(tcp, &frame.0[*written..]) {
+                Ok(more) => *written += more,
+                Err(_) => {
+                    self.gone = true;
+                    return Flushed::Broken;
+                }
+            }
+            if *written < frame.0.len() {
+                return Flushed::Part;
+            }
+            self.rest = None;
+        }
+        if !self.replies.is_empty() {
+            match write(tcp, &self.replies) {
+                Ok(written) => drop(self.replies.drain(..written)),
+                Err(_) => {
+                    self.gone = true;
+                    return Flushed::Broken;
+                }
+            }
+            if !self.replies.is_empty() {
+                return Flushed::Part;
+            }
+            self.replies = Vec::new();
+        }
+        Flushed::All
+    }
+}
+
+/// Writes as much as the kernel takes now.
+fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match tcp.try_write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+/// Bounds of what a viewer may send.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    pub message_bytes_max: usize,
+    /// In the long run; three times as many at once.
+    pub messages_per_second_max: u32,
+}
+
+/// What a socket's messages mean: implemented above this layer.
+pub trait Session: Send {
+    /// Handles one text message; the answer goes back on the same socket.
+    fn text(&mut self, text: &str) -> impl Future<Output = Option<String>> + Send;
+
+    /// When the socket must close unless a newer token came, and as what.
+    fn ends(&self) -> Option<Instant>;
+}
+
+/// Reads until the socket ends, whoever ends it.
+pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &mut impl Session) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(REPLIES_MAX)
+        .max_message_size(Some(limits.message_bytes_max))
+        .max_frame_size(Some(limits.message_bytes_max));
+    let mut ws = WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
+    let mut allowance = Allowance::new(limits.messages_per_second_max);
+    loop {
+        match ws.read(&mut Io(socket)) {
+            Ok(Message::Text(text)) => {
+                if !allowance.take() {
+                    socket.close(Close::RateLimited);
+                } else if let Some(answer) = session.text(&text).await {
+                    socket.reply(&answer);
+                }
+            }
+            Ok(Message::Binary(_)) => socket.close(Close::Unsupported),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {
+                if !allowance.take() {
+                    socket.close(Close::RateLimited);
+                }
+            }
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !wait(socket, session).await {
+                    break;
+                }
+            }
+            Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
+                socket.close(Close::TooBig);
+                break linger(socket).await;
+            }
+            Err(WsError::Utf8(_)) => {
+                socket.close(Close::NotText);
+                break linger(socket).await;
+            }
+            Err(WsError::Protocol(_)) => {
+                socket.close(Close::Broken);
+                break linger(socket).await;
+            }
+            // The other side has gone, with or without a farewell.
+            Err(_) => break,
+        }
+        let out = socket.lock();
+        if out.gone || out.closing.is_some_and(|it| it.elapsed() > CLOSE_GRACE) {
+            break;
+        }
+    }
+    let mut out = socket.lock();
+    out.gone = true;
+    // Nobody may be holding this socket for long, but the other side should not wait for that.
+    SockRef::from(&socket.tcp).shutdown(Shutdown::Both).ok();
+}
+
+/// Waits until there is something to read or to do; false when the socket has ended.
+async fn wait(socket: &Socket, session: &impl Session) -> bool {
+    let (unwritten, closing, gone) = {
+        let mut out = socket.lock();
+        let unwritten = out.flush(&socket.tcp) == Flushed::Part;
+        (unwritten, out.closing, out.gone)
+    };
+    if gone {
+        return false;
+    }
+    let ends = closing.map(|it| it + CLOSE_GRACE).or_else(|| session.ends());
+    tokio::select! {
+        ready = socket.tcp.readable() => ready.is_ok(),
+        ready = socket.tcp.writable(), if unwritten => ready.is_ok(),
+        () = socket.wake.notified() => true,
+        () = at(ends) => {
+            if closing.is_some() {
+                return false;
+            }
+            socket.close(Close::TokenExpired);
+            true
+        }
+    }
+}
+
+/// After an error of the other side nothing more is understood, so bytes are thrown away until it has read our close frame:
+/// closing with unread bytes would reset the connection before that.
+async fn linger(socket: &Socket) {
+    let mut waste = [0; 4_096];
+    let drain = async {
+        loop {
+            socket.lock().flush(&socket.tcp);
+            if socket.tcp.readable().await.is_err() {
+                return;
+            }
+            match socket.tcp.try_read(&mut waste) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    // Whoever sends on until then is cut off: running out of patience is the answer.
+    tokio::time::timeout(CLOSE_GRACE, drain).await.ok();
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The socket as tungstenite sees it: it reads what has arrived, and what it writes is queued behind our own frames.
+struct Io<'a>(&'a Socket);
+
+impl io::Read for Io<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.tcp.try_read(bytes)
+    }
+}
+
+impl io::Write for Io<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = self.0.lock();
+        // After our own close frame nothing follows, not even tungstenite's answer to the other side's.
+        if out.closing.is_none() {
+            out.replies.extend_from_slice(bytes);
+            if out.replies.len() > REPLIES_MAX {
+                out.gone = true;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().flush(&self.0.tcp);
+        Ok(())
+    }
+}
+
+/// A bucket of messages that fills with time.
+struct Allowance {
+    per_second: f64,
+    left: f64,
+    filled: Instant,
+}
+
+impl Allowance {
+    fn new(per_second: u32) -> Allowance {
+        let per_second = f64::from(per_second);
+        Allowance { per_second, left: per_second * 3.0, filled: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let more = now.duration_since(self.filled).as_secs_f64() * self.per_second;
+        self.left = (self.left + more).min(self.per_second * 3.0);
+        self.filled = now;
+        let granted = self.left >= 1.0;
+        if granted {
+            self.left -= 1.0;
+        }
+        granted
+    }
+}
+
+/// What a room holds of a viewer.
+pub(super) type SharedSocket = Arc<Socket>;

@@ -1,0 +1,149 @@
+//! Products: what the shop's catalogue says. One product is one SKU; variants of a thing share a handle.
+
+use axum::extract::State;
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::db::{Turn, Tx, query, row};
+use crate::error::{Code, Result, invalid, problem};
+use crate::ids::ProductId;
+use crate::live::Card;
+use crate::money::{AMOUNT_MAX_MINOR, Currency};
+use crate::request::{Body, Page, Paged, Path, Query};
+
+row! {
+    /// A product as the API tells it.
+    #[derive(Debug, Serialize)]
+    pub struct Product {
+        pub product_id: ProductId,
+        pub sku: String,
+        pub handle: String,
+        pub title: String,
+        pub variant: Option<String>,
+        pub description: String,
+        pub price_minor: i64,
+        pub compare_at_minor: Option<i64>,
+        pub currency: Currency,
+        pub image_url: Option<String>,
+    }
+}
+
+impl Product {
+    /// The product as viewers see it.
+    pub fn card(self) -> Card {
+        Card {
+            product_id: self.product_id,
+            sku: self.sku,
+            title: self.title,
+            variant: self.variant,
+            price_minor: self.price_minor,
+            compare_at_minor: self.compare_at_minor,
+            currency: self.currency,
+            image_url: self.image_url,
+        }
+    }
+}
+
+pub fn routes() -> Router<App> {
+    Router::new().route("/v1/products", get(list)).route("/v1/products/{sku}", put(write).get(read))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewProduct {
+    handle: Option<String>,
+    title: String,
+    variant: Option<String>,
+    #[serde(default)]
+    description: String,
+    price_minor: i64,
+    compare_at_minor: Option<i64>,
+    currency: Currency,
+    image_url: Option<String>,
+}
+
+async fn write(
+    State(app): State<App>,
+    caller: Caller,
+    Path(sku): Path<String>,
+    Body(new): Body<NewProduct>,
+) -> Result<Json<Product>> {
+    caller.may_manage()?;
+    if sku.is_empty() || sku.len() > 128 {
+        return Err(invalid("sku", "A SKU has 1 to 128 characters."));
+    }
+    if new.title.trim().is_empty() || new.title.chars().count() > 300 {
+        return Err(invalid("title", "A title has 1 to 300 characters."));
+    }
+    if !(1..=AMOUNT_MAX_MINOR).contains(&new.price_minor) {
+        return Err(invalid("price_minor", format!("A price is 1 to {AMOUNT_MAX_MINOR} minor units.")));
+    }
+    if new.image_url.as_ref().is_some_and(|it| !it.starts_with("https://") && !it.starts_with("http://")) {
+        return Err(invalid("image_url", "An image is at an http or https address."));
+    }
+    let mut tx = app.db.write(Turn::Host).await?;
+    let product: Product = query(
+        "insert into product (product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (sku) do update
+         set handle = excluded.handle, title = excluded.title, variant = excluded.variant, description = excluded.description,
+             price_minor = excluded.price_minor, compare_at_minor = excluded.compare_at_minor,
+             currency = excluded.currency, image_url = excluded.image_url
+         returning product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url",
+    )
+    .bind(ProductId::new())
+    .bind(&*sku)
+    .bind(new.handle.as_deref().unwrap_or(&sku))
+    .bind(new.title.trim())
+    .bind(new.variant)
+    .bind(new.description)
+    .bind(new.price_minor)
+    .bind(new.compare_at_minor)
+    .bind(new.currency)
+    .bind(new.image_url)
+    .one(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Json(product))
+}
+
+async fn read(State(app): State<App>, caller: Caller, Path(sku): Path<String>) -> Result<Json<Product>> {
+    caller.may_manage()?;
+    let product: Option<Product> = query(
+        "select product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url
+         from product where sku = $1",
+    )
+    .bind(&*sku)
+    .optional(&mut app.db.read().await?)
+    .await?;
+    product.map(Json).ok_or_else(|| problem(Code::NotFound, format!("There is no product with the SKU {sku}.")))
+}
+
+async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Product>>> {
+    caller.may_manage()?;
+    let rows: Vec<Product> = query(
+        "select product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url
+         from product where sku > $1 order by sku limit $2",
+    )
+    .bind(page.after()?)
+    .bind(page.limit() + 1)
+    .all(&mut app.db.read().await?)
+    .await?;
+    Ok(Json(page.page(rows, |it| it.sku.clone(), |it| it)))
+}
+
+/// # Errors
+/// `not_found`; the database cannot be reached.
+pub async fn find(tx: &mut Tx, product: ProductId) -> Result<Product> {
+    let found: Option<Product> = query(
+        "select product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url
+         from product where product_id = $1",
+    )
+    .bind(product)
+    .optional(tx)
+    .await?;
+    found.ok_or_else(|| problem(Code::NotFound, format!("There is no product {product}.")))
+}

@@ -1,0 +1,215 @@
+//! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::{StatusCode, request};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::auth::Caller;
+use crate::clock::Millis;
+use crate::db::{Tx, query};
+use crate::error::{Code, Error, Result, problem};
+
+/// A JSON body; what is wrong with it is said as a problem.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Body<T>> {
+        Ok(Body(Json::<T>::from_request(request, state).await?.0))
+    }
+}
+
+/// Parts of the path; one that cannot be an id names nothing.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Path<T>> {
+        Ok(Path(axum::extract::Path::<T>::from_request_parts(parts, state).await?.0))
+    }
+}
+
+/// Parts of the query string.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Query<T>> {
+        Ok(Query(axum::extract::Query::<T>::from_request_parts(parts, state).await?.0))
+    }
+}
+
+/// A POST that the client may send again: its `Idempotency-Key`, what it asks, and a fingerprint of that.
+///
+/// The first answer is kept for as long as the show's log; a repeated request gets it again, the same key with another
+/// request is refused. A refusal is not kept.
+pub struct Once<T> {
+    pub body: T,
+    pub key: String,
+    pub fingerprint: String,
+}
+
+/// Keys are the client's: long enough for a UUID with a prefix, short enough for an index.
+const KEY_MAX: usize = 128;
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Once<T>> {
+        let key = request.headers().get("idempotency-key").and_then(|it| it.to_str().ok()).map(str::trim);
+        // The draft standard quotes the key, most clients do not.
+        let key = key.map(|it| it.trim_matches('"')).filter(|it| !it.is_empty() && it.len() <= KEY_MAX);
+        let Some(key) = key.map(str::to_owned) else {
+            let detail =
+                format!("Send an Idempotency-Key of 1 to {KEY_MAX} characters, and the same one when you try again.");
+            return Err(problem(Code::KeyMissing, detail));
+        };
+        let mut digest = Sha256::new();
+        digest.update(request.method().as_str());
+        digest.update(request.uri().path());
+        let bytes = Bytes::from_request(request, state).await.map_err(|it| {
+            problem(
+                if it.status() == StatusCode::PAYLOAD_TOO_LARGE { Code::PayloadTooLarge } else { Code::BadRequest },
+                it.body_text(),
+            )
+        })?;
+        digest.update(&bytes);
+        // A command without members may come without a body.
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        let body = Json::<T>::from_bytes(&bytes)?.0;
+        Ok(Once { body, key, fingerprint: URL_SAFE_NO_PAD.encode(&digest.finalize()[..16]) })
+    }
+}
+
+impl<T> Once<T> {
+    /// Claims the key in the transaction of the change. When it was claimed before, the answer that was kept then.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused`; the database cannot be reached.
+    pub async fn replay(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>> {
+        let now = tx.now().await?;
+        // A second request with the key waits here until the first one's transaction has ended.
+        let claimed = query(
+            "insert into idempotency (caller, key, fingerprint, status, body, at) values ($1, $2, $3, 0, '', $4)
+             on conflict (caller, key) do nothing",
+        )
+        .bind(name(caller))
+        .bind(&*self.key)
+        .bind(&*self.fingerprint)
+        .bind(now)
+        .run(tx)
+        .await?;
+        if claimed == 1 {
+            return Ok(None);
+        }
+        let (fingerprint, status, body): (String, i64, String) =
+            query("select fingerprint, status, body from idempotency where caller = $1 and key = $2")
+                .bind(name(caller))
+                .bind(&*self.key)
+                .one(tx)
+                .await?;
+        if fingerprint != self.fingerprint {
+            return Err(problem(Code::KeyReused, "Use a new Idempotency-Key for a new request."));
+        }
+        let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
+        let status = status.ok_or_else(|| anyhow::anyhow!("a kept answer without a status"))?;
+        Ok(Some(
+            (status, [("content-type", "application/json"), ("idempotency-replayed", "true")], body).into_response(),
+        ))
+    }
+
+    /// Keeps the answer under the claimed key, in the transaction of the change.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn keep(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        status: StatusCode,
+        body: &impl Serialize,
+    ) -> Result<Response> {
+        let text = serde_json::to_string(body).map_err(anyhow::Error::from)?;
+        query("update idempotency set status = $3, body = $4 where caller = $1 and key = $2")
+            .bind(name(caller))
+            .bind(&*self.key)
+            .bind(i64::from(status.as_u16()))
+            .bind(&*text)
+            .run(tx)
+            .await?;
+        Ok((status, [("content-type", "application/json")], text).into_response())
+    }
+}
+
+fn name(caller: &Caller) -> String {
+    format!("{}:{}", caller.role, caller.subject)
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Page {
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+/// A part of a list. `next_cursor` is absent at its end.
+#[derive(Debug, Serialize)]
+pub struct Paged<T> {
+    pub items: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+const PAGE_DEFAULT: i64 = 50;
+const PAGE_MAX: i64 = 500;
+
+impl Page {
+    /// How many items, at most.
+    pub fn limit(&self) -> i64 {
+        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+    }
+
+    /// The sort key of the last item of the page before; empty text before the first page, which sorts before every key.
+    ///
+    /// # Errors
+    /// `bad_cursor`.
+    pub fn after(&self) -> Result<String> {
+        let Some(cursor) = &self.cursor else { return Ok(String::new()) };
+        let bad = || problem(Code::BadCursor, "Take the cursor from `next_cursor` of the page before.");
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;
+        String::from_utf8(bytes).map_err(|_| bad())
+    }
+
+    /// Makes a page of rows that were asked for with `limit() + 1`, so that the end of the list is known.
+    pub fn page<R, T>(&self, mut rows: Vec<R>, key: impl Fn(&R) -> String, item: impl FnMut(R) -> T) -> Paged<T> {
+        let limit = usize::try_from(self.limit()).unwrap_or(1);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = rows.last().filter(|_| more).map(|it| URL_SAFE_NO_PAD.encode(key(it)));
+        Paged { items: rows.into_iter().map(item).collect(), next_cursor }
+    }
+}
+
+/// The moment of a request in a body: milliseconds in database time that must lie ahead.
+///
+/// # Errors
+/// `invalid`: a moment that has passed.
+pub fn ahead(field: &str, moment: Millis, now: Millis) -> Result<Millis> {
+    if moment <= now {
+        return Err(crate::error::invalid(
+            field,
+            format!("The moment has passed: it is {now} now, in milliseconds since 1970."),
+        ));
+    }
+    Ok(moment)
+}

@@ -1,0 +1,216 @@
+//! Shows: created, scheduled, started, ended.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::clock::Millis;
+use crate::db::{self, Turn, Tx, query, row};
+use crate::error::{Code, Result, invalid, problem};
+use crate::ids::ShowId;
+use crate::live::{self, Audience, Event, ShowState};
+use crate::money::Currency;
+use crate::request::{Once, Page, Paged, Path, Query, ahead};
+use crate::scene::StageState;
+
+/// A show as the API tells it.
+#[derive(Debug, Serialize)]
+pub struct Show {
+    pub show_id: ShowId,
+    pub title: String,
+    pub currency: Currency,
+    pub test: bool,
+    pub guests_vote: bool,
+    pub state: StageState,
+    pub scheduled_at: Option<Millis>,
+    pub started_at: Option<Millis>,
+    pub ended_at: Option<Millis>,
+    pub created_at: Millis,
+}
+
+row! {
+    struct ShowRow {
+        show_id: ShowId,
+        title: String,
+        currency: Currency,
+        test: bool,
+        guests_vote: bool,
+        state: ShowState,
+        scheduled_at: Option<Millis>,
+        started_at: Option<Millis>,
+        ended_at: Option<Millis>,
+        created_at: Millis,
+    }
+}
+
+impl From<ShowRow> for Show {
+    fn from(it: ShowRow) -> Show {
+        Show {
+            show_id: it.show_id,
+            title: it.title,
+            currency: it.currency,
+            test: it.test,
+            guests_vote: it.guests_vote,
+            state: it.state.into(),
+            scheduled_at: it.scheduled_at,
+            started_at: it.started_at,
+            ended_at: it.ended_at,
+            created_at: it.created_at,
+        }
+    }
+}
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/shows", get(list).post(create))
+        .route("/v1/shows/{show_id}", get(read))
+        .route("/v1/shows/{show_id}/start", post(start))
+        .route("/v1/shows/{show_id}/end", post(end))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewShow {
+    title: String,
+    currency: Currency,
+    scheduled_at: Option<Millis>,
+    #[serde(default)]
+    test: bool,
+    #[serde(default)]
+    guests_vote: bool,
+}
+
+/// A body without members.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+const TITLE_MAX: usize = 200;
+
+async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> Result<Response> {
+    caller.may_manage()?;
+    let mut tx = app.db.write(Turn::Host).await?;
+    if let Some(answer) = once.replay(&mut tx, &caller).await? {
+        return Ok(answer);
+    }
+    let new = &once.body;
+    let title = new.title.trim();
+    if title.is_empty() || title.chars().count() > TITLE_MAX {
+        return Err(invalid("title", format!("A title has 1 to {TITLE_MAX} characters.")));
+    }
+    let now = tx.now().await?;
+    let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now)).transpose()?;
+    let show_id = ShowId::new();
+    query(
+        "insert into show (show_id, title, currency, test, guests_vote, scheduled_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(show_id)
+    .bind(title)
+    .bind(new.currency)
+    .bind(new.test)
+    .bind(new.guests_vote)
+    .bind(scheduled_at)
+    .bind(now)
+    .run(&mut tx)
+    .await?;
+    live::create_head(&mut tx, show_id).await?;
+    let show = find(&mut tx, show_id).await?;
+    let answer = once.keep(&mut tx, &caller, StatusCode::CREATED, &show).await?;
+    tx.commit().await?;
+    Ok(answer)
+}
+
+async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Show>>> {
+    caller.may_manage()?;
+    let mut tx = app.db.read().await?;
+    let rows: Vec<ShowRow> = query(
+        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
+         from show s join show_head h on h.show_id = s.show_id
+         where s.show_id > $1 order by s.show_id limit $2",
+    )
+    .bind(page.after()?)
+    .bind(page.limit() + 1)
+    .all(&mut tx)
+    .await?;
+    Ok(Json(page.page(rows, |it| it.show_id.to_string(), Show::from)))
+}
+
+async fn read(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) -> Result<Json<Show>> {
+    caller.may_watch(show)?;
+    Ok(Json(find(&mut app.db.read().await?, show).await?))
+}
+
+async fn start(
+    State(app): State<App>,
+    caller: Caller,
+    Path(show): Path<ShowId>,
+    once: Once<Nothing>,
+) -> Result<Response> {
+    caller.may_host(show)?;
+    let mut change = app.live.change(show, Turn::Host).await?;
+    if let Some(answer) = once.replay(change.tx(), &caller).await? {
+        return Ok(answer);
+    }
+    if change.state() != ShowState::Scheduled {
+        return Err(problem(Code::Conflict, format!("The show is {} already.", change.state())));
+    }
+    let now = change.now();
+    change.set_state(ShowState::Live).await?;
+    query("update show set started_at = $2 where show_id = $1").bind(show).bind(now).run(change.tx()).await?;
+    change.emit(Audience::All, Event::ShowStarted { started_at: now });
+    let answer = find(change.tx(), show).await?;
+    let answer = once.keep(change.tx(), &caller, StatusCode::OK, &answer).await?;
+    change.commit().await?;
+    Ok(answer)
+}
+
+async fn end(
+    State(app): State<App>,
+    caller: Caller,
+    Path(show): Path<ShowId>,
+    once: Once<Nothing>,
+) -> Result<Response> {
+    caller.may_host(show)?;
+    let mut change = app.live.change(show, Turn::Host).await?;
+    if let Some(answer) = once.replay(change.tx(), &caller).await? {
+        return Ok(answer);
+    }
+    change.require_live()?;
+    let now = change.now();
+    change.set_state(ShowState::Ended).await?;
+    query("update show set ended_at = $2 where show_id = $1").bind(show).bind(now).run(change.tx()).await?;
+    change.emit(Audience::All, Event::ShowEnded { ended_at: now });
+    let answer = find(change.tx(), show).await?;
+    let answer = once.keep(change.tx(), &caller, StatusCode::OK, &answer).await?;
+    change.commit().await?;
+    Ok(answer)
+}
+
+/// # Errors
+/// `not_found`; the database cannot be reached.
+pub async fn find(tx: &mut Tx, show: ShowId) -> Result<Show> {
+    let row: Option<ShowRow> = query(
+        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
+         from show s join show_head h on h.show_id = s.show_id where s.show_id = $1",
+    )
+    .bind(show)
+    .optional(tx)
+    .await?;
+    row.map(Show::from).ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))
+}
+
+/// Whether there is such a show.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn exists(tx: &mut Tx, show: ShowId) -> db::Result<bool> {
+    let found: Option<(String,)> = query("select show_id from show where show_id = $1").bind(show).optional(tx).await?;
+    Ok(found.is_some())
+}

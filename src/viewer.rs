@@ -1,0 +1,328 @@
+//! Viewers: the socket route, and the snapshot of a show, which reads every feature that has something on screen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+
+use crate::app::App;
+use crate::auth::{Caller, GUEST_TTL, Role, query_value};
+use crate::clock::{Clock, Millis};
+use crate::db::{Db, Tx};
+use crate::error::{Code, Error, Problem, Result, problem};
+use crate::ids::{BuyerId, GuestId, ShowId};
+use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, Snapshot, Socket, Source};
+use crate::request::Path;
+use crate::scene::{Scene, Stage};
+use crate::{pin, show};
+
+pub fn routes() -> Router<App> {
+    Router::new().route("/v1/shows/{show_id}/live", get(connect))
+}
+
+/// The version of the protocol, as a WebSocket subprotocol; a token may follow it as `token.<JWT>`.
+const SUBPROTOCOL: &str = "showcart.v1";
+/// An open socket outlives its token by this, so that clients can fetch a new one in peace.
+const TOKEN_GRACE: Duration = Duration::from_secs(600);
+
+/// Opens a viewer's socket. What is wrong with the token is said by a close code, because browsers hide the answer to a
+/// failed upgrade from the page.
+async fn connect(State(app): State<App>, Path(show): Path<ShowId>, mut request: Request) -> Result<Response> {
+    check_origin(&app, request.headers())?;
+    let mut response = handshake(&request)?;
+    let (token, speaks_v1) = subprotocols(request.headers());
+    if speaks_v1 {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let token = token.or_else(|| query_value(&query, "token"));
+    let since = query_value(&query, "since").and_then(|it| position(&it));
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        // A client that goes away during the handshake is none of our business.
+        let Ok(upgraded) = upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("an upgraded connection is no TCP stream: the server was assembled differently");
+            return;
+        };
+        let Ok(socket) = Socket::adopt(parts.io.into_inner()) else { return };
+        watch(app, show, socket.into(), parts.read_buf, token, since).await;
+    });
+    Ok(response.into_response())
+}
+
+fn handshake(request: &Request) -> Result<Response<Body>> {
+    let mut head =
+        axum::http::Request::builder().method(request.method()).uri(request.uri()).version(request.version());
+    if let Some(headers) = head.headers_mut() {
+        *headers = request.headers().clone();
+    }
+    let head = head.body(()).context("a request that was read can be built again")?;
+    let response = create_response(&head)
+        .map_err(|error| problem(Code::UpgradeRequired, format!("This path is a WebSocket: {error}.")))?;
+    Ok(response.map(|()| Body::empty()))
+}
+
+/// Pages of other origins may not open sockets with the visitor's cookies or from the visitor's network.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<()> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let same = origin.split_once("://").is_some_and(|(_, it)| it == host);
+    if same || app.config.allowed_origins.iter().any(|it| it == "*" || it == origin) {
+        return Ok(());
+    }
+    Err(problem(Code::OriginForbidden, format!("Pages of {origin} are not allowed here; see ALLOWED_ORIGINS.")))
+}
+
+/// The token among the offered subprotocols, and whether ours is.
+fn subprotocols(headers: &HeaderMap) -> (Option<String>, bool) {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|it| it.to_str().ok());
+    let offered: Vec<&str> = offered.flat_map(|it| it.split(',')).map(str::trim).collect();
+    let token = offered.iter().find_map(|it| it.strip_prefix("token.")).map(str::to_owned);
+    (token, offered.contains(&SUBPROTOCOL))
+}
+
+/// `epoch.seq`
+fn position(text: &str) -> Option<(String, Seq)> {
+    let (epoch, seq) = text.split_once('.')?;
+    Some((epoch.to_owned(), Seq(seq.parse().ok().filter(|it| *it >= 0)?)))
+}
+
+/// A socket from its first byte to its last.
+async fn watch(
+    app: App,
+    show: ShowId,
+    socket: std::sync::Arc<Socket>,
+    early: bytes::Bytes,
+    token: Option<String>,
+    since: Option<(String, Seq)>,
+) {
+    let limits = ReadLimits {
+        message_bytes_max: app.config.limits.message_bytes_max,
+        messages_per_second_max: app.config.limits.messages_per_second_max,
+    };
+    let admitted = admit(&app, show, token.as_deref()).await;
+    let (caller, hello) = match admitted {
+        Ok(it) => it,
+        Err(why) => {
+            socket.close(why);
+            return live::read(&socket, early, limits, &mut Nobody).await;
+        }
+    };
+    let seat = app
+        .live
+        .join(
+            show,
+            Joining {
+                socket: socket.clone(),
+                desk: caller.role.sees_desk(),
+                buyer: matches!(caller.role, Role::Viewer | Role::Guest).then(|| caller.subject.clone()),
+                since,
+                hello,
+            },
+        )
+        .await;
+    let mut session = Watching { ends: ends(&app, &caller), app, show, caller };
+    live::read(&socket, early, limits, &mut session).await;
+    seat.leave().await;
+}
+
+/// Who comes, and what the hello says to them; or why they may not.
+async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, String), Close> {
+    let now = app.clock.now();
+    let known = async { show::exists(&mut app.db.read().await?, show).await };
+    match known.await {
+        Ok(true) => {}
+        Ok(false) => return Err(Close::NoShow),
+        Err(error) => {
+            tracing::warn!(%error, "a viewer could not be admitted");
+            return Err(Close::Restarting);
+        }
+    }
+    let (caller, guest) = match token {
+        Some(token) => (app.keys.check(token, now).map_err(|it| close_of(&it))?, None),
+        None => {
+            let id: BuyerId = GuestId::new().to_string().parse().map_err(|_| Close::BadToken)?;
+            let token = app.keys.mint(&id, Role::Guest, None, now + GUEST_TTL);
+            (app.keys.check(&token, now).map_err(|it| close_of(&it))?, Some(token))
+        }
+    };
+    caller.may_watch(show).map_err(|it| close_of(&it))?;
+    let mut hello = format!(r#""role":"{}""#, caller.role);
+    if let Some(guest) = guest {
+        // A JSON Web Token has no character that JSON would escape.
+        hello.push_str(&format!(r#","guest_token":"{guest}""#));
+    }
+    Ok((caller, hello))
+}
+
+fn close_of(error: &Error) -> Close {
+    match error.code() {
+        Code::TokenExpired => Close::TokenExpired,
+        Code::Forbidden => Close::Forbidden,
+        _ => Close::BadToken,
+    }
+}
+
+fn ends(app: &App, caller: &Caller) -> Instant {
+    Instant::now() + caller.expires_at.since(app.clock.now()) + TOKEN_GRACE
+}
+
+/// Somebody who was not let in: says nothing, hears the close frame.
+struct Nobody;
+
+impl Session for Nobody {
+    async fn text(&mut self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// Somebody who watches.
+struct Watching {
+    app: App,
+    show: ShowId,
+    caller: Caller,
+    ends: Instant,
+}
+
+/// What a viewer may say.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Said {
+    /// Asks for the server's time; `echo` comes back, so that the client knows how long it took.
+    Time { echo: Value },
+    /// A new token of the same subject and role.
+    Token { token: String },
+}
+
+impl Session for Watching {
+    async fn text(&mut self, text: &str) -> Option<String> {
+        let answer = match serde_json::from_str(text) {
+            Ok(Said::Time { echo }) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
+            Ok(Said::Token { token }) => self.renew(&token),
+            Err(error) => Err(problem(Code::BadRequest, format!("The message cannot be read: {error}."))),
+        };
+        let answer = answer.unwrap_or_else(|error| {
+            let body = match error {
+                Error::Problem(it) => it.body(),
+                other => {
+                    tracing::error!(error = %other, "a message of a viewer failed");
+                    Problem::new(other.code(), "The cause is in the server's log.").body()
+                }
+            };
+            json!({ "type": "problem", "t": self.app.clock.now(), "problem": body })
+        });
+        Some(answer.to_string())
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        Some(self.ends)
+    }
+}
+
+impl Watching {
+    fn renew(&mut self, token: &str) -> Result<Value> {
+        let now = self.app.clock.now();
+        let caller = self.app.keys.check(token, now)?;
+        caller.may_watch(self.show)?;
+        if caller.subject != self.caller.subject || caller.role != self.caller.role {
+            return Err(problem(Code::Forbidden, "Open a new socket for another subject or role."));
+        }
+        self.ends = ends(&self.app, &caller);
+        self.caller = caller;
+        Ok(json!({ "type": "token", "t": now, "expires_at": self.caller.expires_at }))
+    }
+}
+
+/// Reads snapshots for rooms.
+pub struct Pictures {
+    pub db: Db,
+    pub clock: Clock,
+}
+
+#[derive(Serialize)]
+struct WireSnapshot<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    t: Millis,
+    epoch: &'a str,
+    seq: Seq,
+    scene: &'a Scene,
+    gauges: BTreeMap<&'a str, (i64, &'a RawValue, Millis)>,
+}
+
+impl Source for Pictures {
+    fn snapshot(&self, show: ShowId) -> BoxFuture<'static, Result<Snapshot>> {
+        let (db, clock) = (self.db.clone(), self.clock.clone());
+        async move {
+            let mut tx = db.read().await?;
+            let (epoch, seq, scene) = scene(&mut tx, show).await?;
+            let gauges = live::gauges(&mut tx, show).await?;
+            drop(tx);
+            let wire = |desk: bool| -> Result<String> {
+                let visible = gauges.iter().filter(|it| desk || !it.desk_only);
+                let gauges = visible.map(wire_gauge).collect::<Result<_>>()?;
+                let wire = WireSnapshot { kind: "snapshot", t: clock.now(), epoch: &epoch, seq, scene: &scene, gauges };
+                Ok(serde_json::to_string(&wire).context("a snapshot is plain structs")?)
+            };
+            Ok(Snapshot { viewer: wire(false)?, desk: wire(true)?, epoch: epoch.clone(), seq })
+        }
+        .boxed()
+    }
+
+    fn mine(&self, show: ShowId, buyers: Vec<BuyerId>) -> BoxFuture<'static, Result<Mine>> {
+        let (db, clock) = (self.db.clone(), self.clock.clone());
+        async move {
+            let mut tx = db.read().await?;
+            let head = live::head(&mut tx, show).await?.context("a room's show has a head")?;
+            let mut of = HashMap::new();
+            for buyer in buyers {
+                let mine = json!({ "type": "mine", "t": clock.now(), "seq": head.last_seq });
+                of.insert(buyer, mine.to_string());
+            }
+            Ok(Mine { of })
+        }
+        .boxed()
+    }
+}
+
+fn wire_gauge(gauge: &Gauge) -> Result<(&str, (i64, &RawValue, Millis))> {
+    let value = serde_json::from_str(&gauge.value).context("a gauge is JSON")?;
+    Ok((&gauge.name, (gauge.version, value, gauge.at)))
+}
+
+/// The scene of a show and the place in the log that it shows, in one view of the database.
+///
+/// # Errors
+/// `not_found`; the database cannot be reached.
+pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
+    let show_row = show::find(tx, show).await?;
+    let head = live::head(tx, show).await?.context("every show has a head")?;
+    let stage = Stage {
+        title: show_row.title,
+        state: show_row.state,
+        started_at: show_row.started_at,
+        ended_at: show_row.ended_at,
+    };
+    let (_, pin) = pin::current(tx, show).await?;
+    Ok((head.epoch, head.last_seq, Scene { show: stage, pin }))
+}

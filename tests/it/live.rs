@@ -1,0 +1,329 @@
+//! What viewers see: joining, resuming, repair, slow sockets, farewells, nonsense.
+
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use futures_util::future::join_all;
+use serde_json::json;
+use showcart::auth::Role;
+use showcart::viewer::scene;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+
+use crate::harness::{PATIENCE, Raw, Shop, Viewer, both, time_question};
+
+both! {
+    async fn a_viewer_sees_what_is_pinned_and_every_change_after_it(shop) {
+        let show = shop.live_show().await;
+        let (lamp, vase) = (shop.product("lamp").await, shop.product("vase").await);
+        shop.pin(show, &lamp).await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        assert_eq!((viewer.pinned(), viewer.position), (Some("The lamp"), 2));
+        shop.pin(show, &vase).await;
+        viewer.until(|it| it.pinned() == Some("The vase")).await;
+        shop.host().delete(&format!("/v1/shows/{show}/pin")).await.ok();
+        viewer.until(|it| it.pinned().is_none()).await;
+        assert_eq!(viewer.kinds(), ["pin.set", "pin.cleared"]);
+        let pin = &viewer.entries[0]["data"];
+        assert_eq!(pin["animate_until"].as_i64(), pin["pinned_at"].as_i64().map(|it| it + 3_000));
+        assert_eq!(viewer.entries[0]["at"], pin["pinned_at"]);
+    }
+}
+
+both! {
+    async fn who_comes_back_in_time_hears_only_what_was_missed(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        let viewer = Viewer::join(&shop, show, "").await;
+        assert_eq!(viewer.position, 1);
+        for _ in 0..3 {
+            shop.pin(show, &lamp).await;
+        }
+        let mut again = viewer.resume(&shop, show, "").await;
+        assert!(again.resumed);
+        again.until(|it| it.position == 4).await;
+        assert_eq!((again.kinds().len(), again.snapshots), (3, 0));
+        let db = &shop.app.db;
+        let (_, _, truth) = scene(&mut db.read().await.unwrap(), show).await.unwrap();
+        assert_eq!(again.scene, Some(truth));
+    }
+}
+
+both! {
+    async fn who_was_away_too_long_or_comes_from_elsewhere_gets_a_snapshot(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        let first = Viewer::join(&shop, show, "").await;
+        let epoch = first.epoch.clone();
+        for since in ["otherepoch.1".to_owned(), format!("{epoch}.999"), "nonsense".into(), format!("{epoch}.-1")] {
+            let viewer = Viewer::join(&shop, show, &format!("since={since}")).await;
+            assert!(!viewer.resumed && viewer.snapshots == 1, "{since}");
+        }
+        for _ in 0..310 {
+            shop.pin(show, &lamp).await;
+        }
+        let mut away = first.resume(&shop, show, "").await;
+        assert!(!away.resumed);
+        away.until(|it| it.snapshots == 1 && it.position == 311).await;
+    }
+}
+
+both! {
+    async fn a_change_on_another_node_is_on_screen_within_a_second_and_a_half_even_without_a_message(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        let other = shop.second_node().await;
+        for version in 1..=3 {
+            other.pin(show, &lamp).await;
+            let heard = tokio::time::timeout(Duration::from_millis(1_500), viewer.until(|it| it.entries.len() == version));
+            heard.await.expect("within a second and a half");
+        }
+        // Our own next entry finds the ones before it missing and brings them along, in order.
+        other.pin(show, &lamp).await;
+        shop.pin(show, &lamp).await;
+        viewer.until(|it| it.entries.len() == 5).await;
+        let versions: Vec<_> = viewer.entries.iter().map(|it| it["data"]["version"].as_i64()).collect();
+        assert_eq!(versions, [Some(1), Some(2), Some(3), Some(4), Some(5)]);
+    }
+}
+
+both! {
+    async fn a_thousand_viewers_who_join_while_pins_change_all_end_with_the_log(shop) {
+        let show = shop.live_show().await;
+        let products = [shop.product("lamp").await, shop.product("vase").await];
+        let changes = async {
+            for turn in 0..60 {
+                if turn % 5 == 4 {
+                    shop.host().delete(&format!("/v1/shows/{show}/pin")).await.ok();
+                } else {
+                    shop.pin(show, &products[turn % 2]).await;
+                }
+            }
+        };
+        let joins = async {
+            let mut viewers = Vec::new();
+            for _ in 0..20 {
+                viewers.extend(join_all((0..50).map(|_| Viewer::join(&shop, show, ""))).await);
+            }
+            viewers
+        };
+        let ((), mut viewers) = tokio::join!(changes, joins);
+        let (_, last, truth) = scene(&mut shop.app.db.read().await.unwrap(), show).await.unwrap();
+        join_all(viewers.iter_mut().map(|it| it.until(|it| it.position == last.0))).await;
+        assert_eq!(viewers.len(), 1_000);
+        assert!(viewers.iter().all(|it| it.scene.as_ref() == Some(&truth)));
+        viewers[0].until(|it| it.gauges.get("viewers").is_some_and(|(_, count)| count == 1_000)).await;
+    }
+}
+
+both! {
+    async fn a_stopping_node_says_goodbye_and_closes_with_a_code_that_means_come_back(shop) {
+        let mut shop = shop;
+        let show = shop.live_show().await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        shop.stop();
+        let bye = viewer.next_of("bye").await;
+        assert!(bye["delay_ms"].as_u64().is_some_and(|it| it <= 500), "{bye}");
+        assert_eq!(viewer.closed().await, 1012);
+    }
+}
+
+both! {
+    async fn tokens_decide_who_watches_and_for_how_long(shop) {
+        let show = shop.live_show().await;
+        let other = shop.live_show().await;
+        let hour = Duration::from_secs(3_600);
+        let stale = shop.app.keys.mint(&"ann".parse().unwrap(), Role::Viewer, None, showcart::clock::Millis(1_000));
+        let elsewhere = shop.token(Role::Viewer, "ann", Some(other), hour);
+        for (token, code) in [("rubbish", 4001), (&*stale, 4002), (&*elsewhere, 4003)] {
+            let mut raw = Raw::connect(&shop, show, &format!("token={token}")).await;
+            assert_eq!(raw.closed().await, code);
+        }
+        let mut raw = Raw::connect(&shop, showcart::ids::ShowId::new(), "").await;
+        assert_eq!(raw.closed().await, 4004);
+
+        // By subprotocol, and renewed by message.
+        let token = shop.token(Role::Viewer, "ann", Some(show), hour);
+        let offer = format!("showcart.v1, token.{token}");
+        let mut raw = Raw::try_connect(&shop, show, "", &[("sec-websocket-protocol", &offer)]).await.unwrap();
+        assert_eq!(raw.next_of("hello").await["role"], "viewer");
+        let newer = shop.token(Role::Viewer, "ann", Some(show), 2 * hour);
+        raw.say(json!({ "type": "token", "token": newer })).await;
+        assert!(raw.next_of("token").await["expires_at"].as_i64() > Some(shop.app.clock.now().0 + 3_700_000));
+        let somebody_else = shop.token(Role::Viewer, "bob", Some(show), hour);
+        raw.say(json!({ "type": "token", "token": somebody_else })).await;
+        assert_eq!(raw.next_of("problem").await["problem"]["code"], "forbidden");
+    }
+}
+
+both! {
+    async fn a_guest_gets_a_signed_name_and_keeps_it(shop) {
+        let show = shop.live_show().await;
+        let first = Viewer::join(&shop, show, "").await;
+        let token = first.hello["guest_token"].as_str().expect("a guest gets a token").to_owned();
+        let again = Viewer::join(&shop, show, &format!("token={token}")).await;
+        assert_eq!((again.hello["role"].as_str(), again.hello.get("guest_token")), (Some("guest"), None));
+    }
+}
+
+both! {
+    async fn pages_of_foreign_origins_are_refused(shop) {
+        let show = shop.live_show().await;
+        let own = format!("http://{}", shop.address);
+        assert!(Raw::try_connect(&shop, show, "", &[("origin", &own)]).await.is_ok());
+        let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) =
+            Raw::try_connect(&shop, show, "", &[("origin", "https://evil.example")]).await.map(|_| ())
+        else {
+            panic!("an origin that nobody allowed");
+        };
+        assert_eq!(refused.status(), 403);
+    }
+}
+
+both! {
+    async fn nonsense_on_a_socket_harms_nobody_else(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        let mut witness = Viewer::join(&shop, show, "").await;
+
+        // Messages that cannot be understood are answered.
+        let mut raw = Raw::connect(&shop, show, "").await;
+        for text in ["{", "[]", "7", r#"{"type":"dance"}"#, r#"{"type":"time"}"#, r#"{"type":"token","token":7}"#] {
+            raw.ws.send(Message::text(text)).await.unwrap();
+            assert_eq!(raw.next_of("problem").await["problem"]["code"], "bad_request", "{text}");
+        }
+        // In pieces is as good as whole.
+        let text = time_question(7).to_string();
+        let (head, tail) = text.split_at(5);
+        raw.ws.send(Message::Frame(Frame::message(head.to_owned(), OpCode::Data(Data::Text), false))).await.unwrap();
+        raw.ws.send(Message::Frame(Frame::message(tail.to_owned(), OpCode::Data(Data::Continue), true))).await.unwrap();
+        assert_eq!(raw.next_of("time").await["echo"], 7);
+        raw.ws.send(Message::Ping("?".into())).await.unwrap();
+
+        let mut binary = Raw::connect(&shop, show, "").await;
+        binary.ws.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+        assert_eq!(binary.closed().await, 1003);
+
+        let mut huge = Raw::connect(&shop, show, "").await;
+        // The server closes while it is being flooded, so the last bytes may find nobody.
+        let flooding = tokio::time::timeout(PATIENCE, huge.ws.get_mut().write_all(&ten_megabytes())).await;
+        flooding.expect("the server neither stops reading nor waits for the end").ok();
+        assert_eq!(huge.closed().await, 1009);
+
+        let mut garbage = Raw::connect(&shop, show, "").await;
+        garbage.ws.get_mut().write_all(&[0xff; 64]).await.unwrap();
+        assert_eq!(garbage.closed().await, 1002);
+
+        let mut flood = Raw::connect(&shop, show, "").await;
+        for echo in 0..200 {
+            if flood.ws.send(Message::text(time_question(echo).to_string())).await.is_err() {
+                break;
+            }
+        }
+        assert_eq!(flood.closed().await, 4110);
+
+        shop.pin(show, &lamp).await;
+        witness.until(|it| it.pinned() == Some("The lamp")).await;
+    }
+}
+
+/// A single masked text frame of ten million bytes.
+fn ten_megabytes() -> Vec<u8> {
+    let header = FrameHeader { opcode: OpCode::Data(Data::Text), mask: Some([0; 4]), ..FrameHeader::default() };
+    let mut bytes = Vec::new();
+    header.format(10_000_000, &mut bytes).unwrap();
+    bytes.resize(bytes.len() + 10_000_000, b'x');
+    bytes
+}
+
+both! {
+    async fn two_hosts_at_once_see_that_the_other_was_first(shop) {
+        let show = shop.live_show().await;
+        let (lamp, vase) = (shop.product("lamp").await, shop.product("vase").await);
+        let path = format!("/v1/shows/{show}/pin");
+        let seen = shop.pin(show, &lamp).await;
+        shop.host().put(&path, json!({ "product_id": vase, "version": seen })).await.ok();
+        let stale = shop.host().put(&path, json!({ "product_id": lamp, "version": seen })).await;
+        assert_eq!(stale.refusal(), (409, "version_conflict"));
+        assert_eq!((&stale.body["version"], &stale.body["detail"]), (&json!(seen + 1), &json!("Meanwhile The vase was pinned.")));
+    }
+}
+
+both! {
+    async fn the_stage_belongs_to_live_shows_only(shop) {
+        let show = shop.scheduled_show().await;
+        let lamp = shop.product("lamp").await;
+        let host = shop.host();
+        let path = format!("/v1/shows/{show}/pin");
+        let pin = || host.put(&path, json!({ "product_id": lamp }));
+        assert_eq!(pin().await.refusal(), (409, "show_not_live"));
+        host.post(&format!("/v1/shows/{show}/start"), json!({})).await.ok();
+        assert_eq!(host.post(&format!("/v1/shows/{show}/start"), json!({})).await.refusal(), (409, "conflict"));
+        pin().await.ok();
+        host.post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        assert_eq!(pin().await.refusal(), (409, "show_ended"));
+        assert_eq!(host.post(&format!("/v1/shows/{show}/end"), json!({})).await.refusal(), (409, "show_ended"));
+    }
+}
+
+both! {
+    async fn a_post_with_the_same_key_happens_once(shop) {
+        let host = shop.host();
+        let new = json!({ "title": "Once", "currency": "EUR" });
+        let answers = join_all((0..100).map(|_| host.post_with_key("/v1/shows", new.clone(), "the-key"))).await;
+        let ids: std::collections::HashSet<String> = answers.into_iter().map(|it| it.ok()["show_id"].to_string()).collect();
+        assert_eq!(ids.len(), 1);
+        let other = host.post_with_key("/v1/shows", json!({ "title": "Twice", "currency": "EUR" }), "the-key").await;
+        assert_eq!(other.refusal(), (422, "idempotency_key_reused"));
+        let listed = host.get("/v1/shows").await.ok();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+both! {
+    async fn malformed_requests_get_a_code_that_says_what_to_change(shop) {
+        let host = shop.host();
+        let post = |body: &'static str| {
+            host.request(reqwest::Method::POST, "/v1/shows").header("idempotency-key", body.len()).header("content-type", "application/json").body(body)
+        };
+        for (body, status, code) in [
+            ("{", 400, "bad_request"),
+            ("[]", 422, "invalid"),
+            (r#"{"title":7,"currency":"EUR"}"#, 422, "invalid"),
+            (r#"{"title":"x","currency":"euros"}"#, 422, "invalid"),
+            (r#"{"title":" ","currency":"EUR"}"#, 422, "invalid"),
+            (r#"{"title":"x","currency":"EUR","scheduled_at":5}"#, 422, "invalid"),
+            (r#"{"title":"x","currency":"EUR","colour":"red"}"#, 422, "invalid"),
+        ] {
+            let answer = crate::harness::Answer::read(post(body).send().await).await;
+            assert_eq!(answer.refusal(), (status, code), "{body}");
+        }
+        let keyless = host.request(reqwest::Method::POST, "/v1/shows").json(&json!({})).send().await;
+        assert_eq!(crate::harness::Answer::read(keyless).await.refusal(), (400, "idempotency_key_missing"));
+        assert_eq!(host.get("/v1/shows/shw_nonsense").await.refusal(), (404, "not_found"));
+        assert_eq!(host.get("/v1/shows?cursor=!").await.refusal(), (400, "bad_cursor"));
+        assert_eq!(shop.get("/v1/shows").await.refusal(), (401, "unauthorized"));
+        assert_eq!(shop.buyer("ann").get("/v1/shows").await.refusal(), (403, "forbidden"));
+        assert_eq!(host.delete("/v1/shows").await.refusal(), (405, "method_not_allowed"));
+        let large = crate::harness::Answer::read(host.request(reqwest::Method::POST, "/v1/shows").header("idempotency-key", "l").body(vec![b' '; 100_000]).send().await).await;
+        assert_eq!(large.refusal(), (413, "payload_too_large"));
+    }
+}
+
+/// The shop is used by all tests above; this one only makes sure that the harness itself stops what it started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_shop_frees_its_port() {
+    let mut shop = Shop::open(crate::harness::Backend::Sqlite).await;
+    let address = shop.address;
+    assert!(shop.folder().join("showcart.sqlite").exists());
+    shop.stop();
+    let freed = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("the listener is closed");
+}
