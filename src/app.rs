@@ -7,16 +7,28 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::extract::FromRequestParts;
 use axum::http::{header, request};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::auth::{Caller, Keys, query_value};
+use crate::checkout::Checkout;
+use crate::checkout::rules::Terms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, Migrations};
 use crate::error::{Code, Result, problem};
 use crate::live::Live;
+use crate::payment::Provider;
+use crate::payment::budget::{Budgets, Rate};
+use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
+use crate::payment::underway::Underway;
 
 /// The schema, one set of steps for both databases.
-pub const MIGRATIONS: Migrations = &[(1, "shows", include_str!("../migrations/0001_shows.sql"))];
+pub const MIGRATIONS: Migrations = &[
+    (1, "shows", include_str!("../migrations/0001_shows.sql")),
+    (2, "checkout", include_str!("../migrations/0002_checkout.sql")),
+    (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
+];
 
 /// Cloning it is cheap.
 #[derive(Clone)]
@@ -28,6 +40,14 @@ pub struct Parts {
     pub clock: Clock,
     pub keys: Keys,
     pub live: Live,
+    pub checkout: Checkout,
+    pub provider: Provider,
+    /// Our share of the calls that the provider allows.
+    pub budgets: Budgets,
+    /// What this process is doing about payments.
+    pub underway: Underway,
+    /// Dropping it stops the sandbox that runs inside this process.
+    _sandbox: Option<oneshot::Sender<()>>,
     /// Set once, when the process has been asked to stop.
     draining: AtomicBool,
 }
@@ -53,7 +73,23 @@ impl App {
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
-        let app = App(Arc::new(Parts { config, db, clock, keys, live, draining: AtomicBool::new(false) }));
+        let checkout = Checkout::new(live.clone(), Terms::default());
+        let (provider, sandbox) = provider(&config, &keys).await?;
+        let budgets = Budgets::default();
+        budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });
+        let app = App(Arc::new(Parts {
+            config,
+            db,
+            clock,
+            keys,
+            live,
+            checkout,
+            provider,
+            budgets,
+            underway: Underway::default(),
+            _sandbox: sandbox,
+            draining: AtomicBool::new(false),
+        }));
         tokio::spawn(keep_time(app.clone()));
         Ok(app)
     }
@@ -103,6 +139,36 @@ fn query_token(parts: &request::Parts) -> Option<String> {
         return None;
     }
     query_value(parts.uri.query()?, "token")
+}
+
+/// The provider that the settings name: a sandbox somewhere, or, on SQLite, one inside this process.
+async fn provider(config: &Config, keys: &Keys) -> anyhow::Result<(Provider, Option<oneshot::Sender<()>>)> {
+    let access = |url: &str, public_url: &str| Access {
+        url: url.trim_end_matches('/').to_owned(),
+        public_url: public_url.trim_end_matches('/').to_owned(),
+        api_key: config.sandbox_api_key.clone().unwrap_or_else(|| LOOPBACK_API_KEY.into()),
+        webhook_secret: keys.derive("payment webhooks"),
+    };
+    if let Some(url) = &config.sandbox_url {
+        let public_url = config.sandbox_public_url.as_ref().unwrap_or(url);
+        return Ok((Provider::Sandbox(sandbox::Client::new(access(url, public_url))), None));
+    }
+    if config.database_url.as_ref().is_some_and(|it| it.starts_with("postgres")) {
+        anyhow::bail!(
+            "with PostgreSQL there may be many nodes, and they need one payment provider: start `showcart sandbox` and set SANDBOX_URL"
+        );
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("a port for the sandbox")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let access = access(&url, config.sandbox_public_url.as_ref().unwrap_or(&url));
+    let settings = Settings { file: config.data_dir.join("sandbox.sqlite"), api_key: access.api_key.clone() };
+    let sandbox = Sandbox::open(settings).await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(sandbox.serve(listener, async {
+        // The sender is only ever dropped.
+        stopped.await.ok();
+    }));
+    Ok((Provider::Sandbox(sandbox::Client::new(access)), Some(stop)))
 }
 
 /// Monotonic clocks of two machines drift by milliseconds in minutes; tests move the database's clock while we run.

@@ -129,6 +129,11 @@ impl Keys {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
+    /// A secret for another purpose, so that one setting is enough.
+    pub fn derive(&self, purpose: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.key.clone().chain_update(purpose).finalize().into_bytes())
+    }
+
     /// # Errors
     /// `unauthorized` when the token is not one of ours, `token_expired` when it was.
     pub fn check(&self, token: &str, now: Millis) -> Result<Caller> {

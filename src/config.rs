@@ -29,6 +29,30 @@ pub struct Config {
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
 
+    /// Where the sandbox payment provider is; without it, and on SQLite only, one runs inside this process.
+    #[arg(long, env = "SANDBOX_URL")]
+    pub sandbox_url: Option<String>,
+
+    /// Where buyers' browsers reach the sandbox, when that is another address.
+    #[arg(long, env = "SANDBOX_PUBLIC_URL")]
+    pub sandbox_public_url: Option<String>,
+
+    /// What the sandbox wants to see with each call.
+    #[arg(long, env = "SANDBOX_API_KEY", hide_env_values = true)]
+    pub sandbox_api_key: Option<String>,
+
+    /// Where the payment provider reaches this server, like `https://shop.example`; without it, the address we listen on.
+    #[arg(long, env = "WEBHOOK_BASE_URL")]
+    pub webhook_base_url: Option<String>,
+
+    /// Calls a second to each endpoint of the payment provider; 0 is no limit.
+    #[arg(long, env = "PROVIDER_RATE", default_value_t = 20.0)]
+    pub provider_rate: f64,
+
+    /// Calls at once to each endpoint of the payment provider, after a pause.
+    #[arg(long, env = "PROVIDER_BURST", default_value_t = 5.0)]
+    pub provider_burst: f64,
+
     #[command(flatten)]
     pub limits: Limits,
 }
@@ -98,6 +122,12 @@ impl Default for Config {
             data_dir: PathBuf::from("./data"),
             secret: None,
             allowed_origins: Vec::new(),
+            sandbox_url: None,
+            sandbox_public_url: None,
+            sandbox_api_key: None,
+            webhook_base_url: None,
+            provider_rate: 20.0,
+            provider_burst: 5.0,
             limits: Limits::default(),
         }
     }

@@ -11,13 +11,19 @@ pub mod clock; // one clock, the database's
 pub mod db; // one SQL text for both databases
 pub mod ids; // ShowId, HoldId, OrderId…: a prefix and a UUIDv7
 pub mod money; // minor units and a currency
+pub mod units; // how many pieces
 pub mod config; // every setting and limit with its default
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
 pub mod failpoints; // named points at which tests kill or disturb the process
 
+// The port to the payment provider.
+pub mod payment; // calls, signed events, the sandbox
+
 // The engines.
 pub mod live; // ENGINE 1: the log, rooms, sockets
 pub mod scene; // what a viewer sees, and the fold
+pub mod lane; // collect, decide together, commit once, answer everyone
+pub mod checkout; // ENGINE 2: who gets the unit, exactly once
 
 // What every handler gets.
 pub mod auth; // tokens and roles
@@ -25,8 +31,12 @@ pub mod request; // bodies, paths, pages, requests that may come twice
 pub mod app; // the handles
 
 // Features: one file each, HTTP and SQL together.
+pub mod refusal; // the rules' refusals as problems
 pub mod show; // created, started, ended
 pub mod product; // the catalogue
+pub mod lineup; // the products of a show and their units
+pub mod sale; // flash sales
+pub mod order; // holds, payments, orders, refunds
 pub mod pin; // the product on screen
 pub mod viewer; // the snapshot of a show, and the socket route
 

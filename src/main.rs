@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +11,7 @@ use showcart::auth::{Keys, Role};
 use showcart::clock::Millis;
 use showcart::config::Config;
 use showcart::ids::{BuyerId, ShowId};
+use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::server;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -27,6 +30,21 @@ enum Command {
     Serve(Config),
     /// Print a token.
     Token(Token),
+    /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
+    Sandbox(SandboxArgs),
+}
+
+#[derive(clap::Args)]
+struct SandboxArgs {
+    /// Address to listen on; port 0 lets the system choose.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The SQLite file of its ledger, made if it is missing.
+    #[arg(long)]
+    file: PathBuf,
+    /// What the shop's calls must carry. Needed on any address but loopback.
+    #[arg(long, env = "SANDBOX_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -58,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         match cli.command {
             Command::Serve(config) => serve(config).await,
             Command::Token(token) => print_token(token).await,
+            Command::Sandbox(args) => serve_sandbox(args).await,
         }
     })
 }
@@ -70,6 +89,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     println!("showcart is listening on http://{address}");
     server::serve(listener, app.clone(), stop_signal()).await;
     app.db.close().await;
+    Ok(())
+}
+
+async fn serve_sandbox(args: SandboxArgs) -> anyhow::Result<()> {
+    let open_to_others = args.api_key.is_none() && !args.listen.ip().is_loopback();
+    anyhow::ensure!(!open_to_others, "on an address that others reach, the sandbox needs an --api-key");
+    let api_key = args.api_key.unwrap_or_else(|| sandbox::LOOPBACK_API_KEY.into());
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let address = listener.local_addr()?;
+    let sandbox = Sandbox::open(Settings { file: args.file, api_key }).await?;
+    // On stdout and alone on its line, like the server's.
+    println!("the sandbox is listening on http://{address}");
+    sandbox.serve(listener, stop_signal()).await;
     Ok(())
 }
 

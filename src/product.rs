@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::checkout::store::{self, OnHand};
 use crate::db::{Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ProductId;
 use crate::live::Card;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
 use crate::request::{Body, Page, Paged, Path, Query};
+use crate::units::Units;
 
 row! {
     /// A product as the API tells it.
@@ -63,6 +65,8 @@ struct NewProduct {
     compare_at_minor: Option<i64>,
     currency: Currency,
     image_url: Option<String>,
+    /// Units in stock; unchanged when absent, 0 for a new product.
+    on_hand: Option<Units>,
 }
 
 async fn write(
@@ -84,7 +88,11 @@ async fn write(
     if new.image_url.as_ref().is_some_and(|it| !it.starts_with("https://") && !it.starts_with("http://")) {
         return Err(invalid("image_url", "An image is at an http or https address."));
     }
+    if new.on_hand.is_some_and(|it| !(0..=1_000_000_000).contains(&it.0)) {
+        return Err(invalid("on_hand", "A count of units is 0 to 1,000,000,000."));
+    }
     let mut tx = app.db.write(Turn::Host).await?;
+    let product_id = ProductId::new();
     let product: Product = query(
         "insert into product (product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -94,7 +102,7 @@ async fn write(
              currency = excluded.currency, image_url = excluded.image_url
          returning product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url",
     )
-    .bind(ProductId::new())
+    .bind(product_id)
     .bind(&*sku)
     .bind(new.handle.as_deref().unwrap_or(&sku))
     .bind(new.title.trim())
@@ -106,6 +114,12 @@ async fn write(
     .bind(new.image_url)
     .one(&mut tx)
     .await?;
+    let on_hand = new.on_hand.or((product.product_id == product_id).then_some(Units::ZERO));
+    if let Some(on_hand) = on_hand
+        && store::set_on_hand(&mut tx, product.product_id, on_hand).await? == OnHand::Fenced
+    {
+        return Err(problem(Code::UnitsCommitted, "Shows have more units of the product than that."));
+    }
     tx.commit().await?;
     Ok(Json(product))
 }

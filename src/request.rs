@@ -121,11 +121,44 @@ impl<T> Once<T> {
         if fingerprint != self.fingerprint {
             return Err(problem(Code::KeyReused, "Use a new Idempotency-Key for a new request."));
         }
-        let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
-        let status = status.ok_or_else(|| anyhow::anyhow!("a kept answer without a status"))?;
+        // A claim without an answer: see `claim` and `named_thing`.
+        let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok()).unwrap_or(StatusCode::OK);
         Ok(Some(
             (status, [("content-type", "application/json"), ("idempotency-replayed", "true")], body).into_response(),
         ))
+    }
+
+    /// Claims the key for a command that another part of the server carries out in a transaction of its own: true when this
+    /// is the first request with it.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused`; the database cannot be reached.
+    pub async fn claim(&self, tx: &mut Tx, caller: &Caller) -> Result<bool> {
+        Ok(self.replay(tx, caller).await?.is_none())
+    }
+
+    /// The id of the thing that this request makes: the first request with the key names it, and every later one gets the
+    /// same name, whatever became of the first.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused`; the database cannot be reached.
+    pub async fn named_thing<I: Named>(&self, tx: &mut Tx, caller: &Caller) -> Result<I> {
+        if self.claim(tx, caller).await? {
+            let id = I::new_name();
+            query("update idempotency set body = $3 where caller = $1 and key = $2")
+                .bind(name(caller))
+                .bind(&*self.key)
+                .bind(id.to_string())
+                .run(tx)
+                .await?;
+            return Ok(id);
+        }
+        let (text,): (String,) = query("select body from idempotency where caller = $1 and key = $2")
+            .bind(name(caller))
+            .bind(&*self.key)
+            .one(tx)
+            .await?;
+        text.parse().map_err(|_| problem(Code::KeyReused, "Use a new Idempotency-Key for a new request."))
     }
 
     /// Keeps the answer under the claimed key, in the transaction of the change.
@@ -148,6 +181,23 @@ impl<T> Once<T> {
             .run(tx)
             .await?;
         Ok((status, [("content-type", "application/json")], text).into_response())
+    }
+}
+
+/// Ids that a request may give to what it makes.
+pub trait Named: std::fmt::Display + std::str::FromStr {
+    fn new_name() -> Self;
+}
+
+impl Named for crate::ids::SaleId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+impl Named for crate::ids::RefundId {
+    fn new_name() -> Self {
+        Self::new()
     }
 }
 

@@ -4,16 +4,39 @@
 //! somebody who heard everything. The same function is written once here and once in the SDK; `tests/vectors/fold.json`
 //! holds cases that both run.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::live::{Event, Pin, ShowState};
+use crate::ids::SaleId;
+use crate::live::{Event, Pin, SaleOnStage, ShowState};
 
 /// What a viewer sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
     pub show: Stage,
     pub pin: Option<Pin>,
+    /// Sales that have not ended.
+    pub sales: BTreeMap<SaleId, SaleView>,
+}
+
+/// A sale on screen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaleView {
+    #[serde(flatten)]
+    pub sale: SaleOnStage,
+    pub state: SaleStage,
+    /// Whether every unit is paid for.
+    pub sold_out: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaleStage {
+    /// Waits for its start.
+    Armed,
+    Running,
 }
 
 /// The show itself.
@@ -48,7 +71,17 @@ impl Scene {
     /// A show that nothing has happened in.
     pub fn new(title: &str) -> Scene {
         let show = Stage { title: title.into(), state: StageState::Scheduled, started_at: None, ended_at: None };
-        Scene { show, pin: None }
+        Scene { show, pin: None, sales: BTreeMap::new() }
+    }
+
+    fn put_sale(&mut self, sale: &SaleOnStage, stage: SaleStage) {
+        self.sales.insert(sale.sale_id, SaleView { sale: sale.clone(), state: stage, sold_out: false });
+    }
+
+    fn mark_sold_out(&mut self, sale_id: SaleId, sold_out: bool) {
+        if let Some(sale) = self.sales.get_mut(&sale_id) {
+            sale.sold_out = sold_out;
+        }
     }
 
     /// What the scene becomes when `event` happens. Entries for the desk or for one buyer change nothing on screen.
@@ -64,6 +97,23 @@ impl Scene {
             }
             Event::PinSet(pin) => self.pin = Some(pin.clone()),
             Event::PinCleared { .. } => self.pin = None,
+            Event::SaleArmed(sale) => self.put_sale(sale, SaleStage::Armed),
+            Event::SaleStarted(sale) => self.put_sale(sale, SaleStage::Running),
+            Event::SaleEnded { sale_id, .. } => {
+                self.sales.remove(sale_id);
+            }
+            Event::SaleSoldOut { sale_id, .. } => self.mark_sold_out(*sale_id, true),
+            Event::SaleRestocked { sale_id, .. } => self.mark_sold_out(*sale_id, false),
+            Event::HoldExpired { .. }
+            | Event::OrderPaid(_)
+            | Event::OrderConfirmed { .. }
+            | Event::OrderCanceled { .. }
+            | Event::OrderUnfulfilled { .. }
+            | Event::OrderRefunded(_)
+            | Event::BuyerRefunded { .. }
+            | Event::RefundFailed(_)
+            | Event::PaymentMismatch { .. }
+            | Event::PaymentDuplicate { .. } => {}
         }
     }
 }

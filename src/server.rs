@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::order;
 use crate::viewer::Pictures;
 
 /// Every route of the server.
@@ -27,6 +28,9 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(readyz))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
+        .merge(crate::lineup::routes())
+        .merge(crate::sale::routes())
+        .merge(order::routes())
         .merge(crate::pin::routes())
         .merge(crate::viewer::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
@@ -67,6 +71,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
 pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
+    tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
+    tokio::spawn(order::settle::run(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();
@@ -103,6 +109,25 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     closing.send_replace(());
     if tokio::time::timeout(GRACE, closing.closed()).await.is_err() {
         tracing::warn!(open = closing.receiver_count(), "connections were still open at the end");
+    }
+}
+
+/// Tells the payment provider where its events go from now on. Until it has heard, payments are asked for.
+async fn register_webhook(app: App, address: std::io::Result<SocketAddr>) {
+    let base = match (&app.config.webhook_base_url, address) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Ok(address)) => format!("http://{address}"),
+        (None, Err(error)) => return tracing::error!(%error, "our own address is unknown; set WEBHOOK_BASE_URL"),
+    };
+    let url = format!("{base}{}", order::WEBHOOK_PATH);
+    let mut pause = Duration::from_millis(200);
+    while let Err(error) = app.provider.register_webhook("shop", &url).await {
+        if app.is_draining() {
+            return;
+        }
+        tracing::warn!(%error, "the payment provider was not told where to send events; trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
     }
 }
 

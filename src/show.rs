@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::checkout::rules::{Answer, Command};
 use crate::clock::Millis;
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ShowId;
-use crate::live::{self, Audience, Event, ShowState};
+use crate::live::{self, ShowState};
 use crate::money::Currency;
+use crate::refusal::refused;
 use crate::request::{Once, Page, Paged, Path, Query, ahead};
 use crate::scene::StageState;
 
@@ -152,23 +154,8 @@ async fn start(
     caller: Caller,
     Path(show): Path<ShowId>,
     once: Once<Nothing>,
-) -> Result<Response> {
-    caller.may_host(show)?;
-    let mut change = app.live.change(show, Turn::Host).await?;
-    if let Some(answer) = once.replay(change.tx(), &caller).await? {
-        return Ok(answer);
-    }
-    if change.state() != ShowState::Scheduled {
-        return Err(problem(Code::Conflict, format!("The show is {} already.", change.state())));
-    }
-    let now = change.now();
-    change.set_state(ShowState::Live).await?;
-    query("update show set started_at = $2 where show_id = $1").bind(show).bind(now).run(change.tx()).await?;
-    change.emit(Audience::All, Event::ShowStarted { started_at: now });
-    let answer = find(change.tx(), show).await?;
-    let answer = once.keep(change.tx(), &caller, StatusCode::OK, &answer).await?;
-    change.commit().await?;
-    Ok(answer)
+) -> Result<Json<Show>> {
+    change_life(&app, &caller, show, &once, Command::StartShow, ShowState::Scheduled).await
 }
 
 async fn end(
@@ -176,21 +163,38 @@ async fn end(
     caller: Caller,
     Path(show): Path<ShowId>,
     once: Once<Nothing>,
-) -> Result<Response> {
+) -> Result<Json<Show>> {
+    change_life(&app, &caller, show, &once, Command::EndShow, ShowState::Live).await
+}
+
+/// Starts and ends are decided with everything that buyers ask for, in the show's lane.
+async fn change_life(
+    app: &App,
+    caller: &Caller,
+    show: ShowId,
+    once: &Once<Nothing>,
+    command: Command,
+    from: ShowState,
+) -> Result<Json<Show>> {
     caller.may_host(show)?;
-    let mut change = app.live.change(show, Turn::Host).await?;
-    if let Some(answer) = once.replay(change.tx(), &caller).await? {
-        return Ok(answer);
+    let mut tx = app.db.write(Turn::Host).await?;
+    let head = live::head(&mut tx, show).await?;
+    let head = head.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))?;
+    // A repeated request finds the show in the state that the first one led to.
+    if once.claim(&mut tx, caller).await? && head.state != from {
+        return Err(match head.state {
+            ShowState::Scheduled => problem(Code::ShowNotLive, "The show has not started."),
+            ShowState::Live => problem(Code::Conflict, "The show is live already."),
+            ShowState::Ended => problem(Code::ShowEnded, "The show has ended already."),
+        });
     }
-    change.require_live()?;
-    let now = change.now();
-    change.set_state(ShowState::Ended).await?;
-    query("update show set ended_at = $2 where show_id = $1").bind(show).bind(now).run(change.tx()).await?;
-    change.emit(Audience::All, Event::ShowEnded { ended_at: now });
-    let answer = find(change.tx(), show).await?;
-    let answer = once.keep(change.tx(), &caller, StatusCode::OK, &answer).await?;
-    change.commit().await?;
-    Ok(answer)
+    tx.commit().await?;
+    match app.checkout.control(show, command).await? {
+        Answer::Refused(it) => return Err(refused(it)),
+        Answer::Show(_) => {}
+        other => return Err(anyhow::anyhow!("not an answer to a show's change: {other:?}").into()),
+    }
+    Ok(Json(find(&mut app.db.read().await?, show).await?))
 }
 
 /// # Errors

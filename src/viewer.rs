@@ -28,7 +28,7 @@ use crate::ids::{BuyerId, GuestId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, Snapshot, Socket, Source};
 use crate::request::Path;
 use crate::scene::{Scene, Stage};
-use crate::{pin, show};
+use crate::{order, pin, sale, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/live", get(connect))
@@ -137,6 +137,10 @@ async fn watch(
             },
         )
         .await;
+    let Some(seat) = seat else {
+        socket.close(Close::Restarting);
+        return live::read(&socket, early, limits, &mut Nobody).await;
+    };
     let mut session = Watching { ends: ends(&app, &caller), app, show, caller };
     live::read(&socket, early, limits, &mut session).await;
     seat.leave().await;
@@ -295,8 +299,10 @@ impl Source for Pictures {
             let mut tx = db.read().await?;
             let head = live::head(&mut tx, show).await?.context("a room's show has a head")?;
             let mut of = HashMap::new();
-            for buyer in buyers {
-                let mine = json!({ "type": "mine", "t": clock.now(), "seq": head.last_seq });
+            for (buyer, mut mine) in order::of_buyers(&mut tx, show, &buyers).await? {
+                mine["type"] = json!("mine");
+                mine["t"] = json!(clock.now());
+                mine["seq"] = json!(head.last_seq);
                 of.insert(buyer, mine.to_string());
             }
             Ok(Mine { of })
@@ -324,5 +330,6 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
         ended_at: show_row.ended_at,
     };
     let (_, pin) = pin::current(tx, show).await?;
-    Ok((head.epoch, head.last_seq, Scene { show: stage, pin }))
+    let sales = sale::on_stage(tx, show).await?;
+    Ok((head.epoch, head.last_seq, Scene { show: stage, pin, sales }))
 }

@@ -88,12 +88,13 @@ impl Change {
     }
 
     pub fn emit(&mut self, audience: Audience, event: Event) {
-        self.entries.push(NewEntry { audience, event, once: None });
+        self.entries.push(NewEntry { audience, event, at: self.now, once: None });
     }
 
-    /// An entry that may stand in the log once only: a second one with the same `once` fails the commit.
-    pub fn emit_once(&mut self, audience: Audience, event: Event, once: String) {
-        self.entries.push(NewEntry { audience, event, once: Some(once) });
+    /// An entry that may stand in the log once only: a second one with the same `once` fails the commit. `at` is when it
+    /// happened, which may be earlier than now: a sale that ended by time ended on its second.
+    pub fn emit_once(&mut self, audience: Audience, event: Event, at: Millis, once: Option<String>) {
+        self.entries.push(NewEntry { audience, event, at, once });
     }
 
     /// The latest value of a gauge that everybody sees.
@@ -115,7 +116,7 @@ impl Change {
         let mut entries = Vec::new();
         if !self.entries.is_empty() {
             last = self.head().last_seq;
-            entries = log::append(&mut self.tx, self.show, last, self.now, &self.entries).await?;
+            entries = log::append(&mut self.tx, self.show, last, &self.entries).await?;
             last = Seq(last.0 + entries.len() as i64);
         }
         let mut gauges = Vec::new();

@@ -106,6 +106,7 @@ pub struct Gauge {
 pub(super) struct NewEntry {
     pub(super) audience: Audience,
     pub(super) event: Event,
+    pub(super) at: Millis,
     pub(super) once: Option<String>,
 }
 
@@ -150,47 +151,35 @@ struct EntryRow<'a> {
     audience: &'static str,
     buyer_id: Option<&'a BuyerId>,
     kind: &'a str,
-    data: String,
+    at: Millis,
+    data: &'a str,
     once: Option<&'a str>,
 }
 
 /// Writes entries behind the head, which the caller has locked.
-pub(super) async fn append(
-    tx: &mut Tx,
-    show: ShowId,
-    last: Seq,
-    at: Millis,
-    new: &[NewEntry],
-) -> Result<Vec<Arc<Entry>>> {
+pub(super) async fn append(tx: &mut Tx, show: ShowId, last: Seq, new: &[NewEntry]) -> Result<Vec<Arc<Entry>>> {
+    let named: Vec<(String, String)> = new.iter().map(|it| parts(&it.event)).collect();
     let mut rows = Vec::with_capacity(new.len());
     let mut entries = Vec::with_capacity(new.len());
-    let mut kinds = Vec::with_capacity(new.len());
-    for it in new {
-        kinds.push(parts(&it.event));
-    }
-    for ((it, (kind, data)), number) in new.iter().zip(&kinds).zip(1..) {
-        let seq = Seq(last.0 + number);
+    let mut seq = last;
+    for (it, (kind, data)) in new.iter().zip(&named) {
+        seq = seq.next();
         let (audience, buyer_id) = match &it.audience {
             Audience::All => ("all", None),
             Audience::Desk => ("desk", None),
             Audience::Own(buyer) => ("own", Some(buyer)),
         };
-        rows.push(EntryRow { seq, audience, buyer_id, kind, data: data.clone(), once: it.once.as_deref() });
-        entries.push(Arc::new(Entry::new(seq, it.audience.clone(), at, kind, data)));
+        rows.push(EntryRow { seq, audience, buyer_id, kind, at: it.at, data, once: it.once.as_deref() });
+        entries.push(Arc::new(Entry::new(seq, it.audience.clone(), it.at, kind, data)));
     }
-    query("update show_head set last_seq = $2 where show_id = $1")
-        .bind(show)
-        .bind(Seq(last.0 + new.len() as i64))
-        .run(tx)
-        .await?;
+    query("update show_head set last_seq = $2 where show_id = $1").bind(show).bind(seq).run(tx).await?;
     query(
         "insert into entry (show_id, seq, audience, buyer_id, type, at, data, once)
-         select $1, cast(value->>'seq' as bigint), value->>'audience', value->>'buyer_id', value->>'kind', $2,
-                value->>'data', value->>'once'
-         from json_each($3)",
+         select $1, cast(value->>'seq' as bigint), value->>'audience', value->>'buyer_id', value->>'kind',
+                cast(value->>'at' as bigint), value->>'data', value->>'once'
+         from json_each($2)",
     )
     .bind(show)
-    .bind(at)
     .bind_json(&rows)
     .run(tx)
     .await?;
@@ -316,6 +305,16 @@ pub(super) async fn set_gauges(
     .all(tx)
     .await?;
     Ok(stored.into_iter().map(Gauge::from).collect())
+}
+
+/// The latest value of one gauge, as JSON.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn gauge_value(tx: &mut Tx, show: ShowId, name: &str) -> Result<Option<String>> {
+    let row: Option<(String,)> =
+        query("select value from gauge where show_id = $1 and name = $2").bind(show).bind(name).optional(tx).await?;
+    Ok(row.map(|it| it.0))
 }
 
 /// All gauges of a show.

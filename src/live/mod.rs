@@ -32,8 +32,8 @@ use crate::error::Result;
 use crate::ids::{BuyerId, NodeId, ShowId};
 
 pub use self::change::Change;
-pub use self::event::{Audience, Card, Event, Pin};
-pub use self::log::{Entry, Gauge, Head, Seq, ShowState, create_head, gauges, head, since};
+pub use self::event::{Audience, Card, Event, PaidLine, PaidOrder, Pin, RefundedOrder, SaleOnStage};
+pub use self::log::{Entry, Gauge, Head, Seq, ShowState, create_head, gauge_value, gauges, head, since};
 pub use self::socket::{Close, ReadLimits, Session, Socket, read};
 
 /// A show's picture at one moment, for those who join; whole messages, ready to be sent.
@@ -81,6 +81,8 @@ struct RoomHandle {
     open: Arc<AtomicUsize>,
 }
 
+/// A room that ends just when somebody joins is followed by another one; that happens once, hardly twice.
+const JOIN_TRIES: usize = 5;
 /// Commands that may wait for a room; a message that finds no place is found in the log.
 const ROOM_QUEUE: usize = 4_096;
 
@@ -123,9 +125,10 @@ impl Live {
         Change::without_entries(self.clone(), show, turn).await
     }
 
-    /// Brings a socket into the room of its show, and says under which number it must leave.
-    pub async fn join(&self, show: ShowId, viewer: Joining) -> Seat {
-        loop {
+    /// Brings a socket into the room of its show; none when there is no such room to be had, because the show is gone or
+    /// the process is about to end.
+    pub async fn join(&self, show: ShowId, viewer: Joining) -> Option<Seat> {
+        for _ in 0..JOIN_TRIES {
             let room = self.room(show);
             let (reply, seated) = oneshot::channel();
             let attach = Attach {
@@ -135,13 +138,14 @@ impl Live {
                 since: viewer.since.clone(),
                 hello: viewer.hello.clone(),
             };
-            // A room that ends just now is followed by another one.
             if room.commands.send(Command::Attach(attach, reply)).await.is_ok()
                 && let Ok(key) = seated.await
             {
-                return Seat { key, room: room.commands };
+                return Some(Seat { key, room: room.commands });
             }
+            tokio::task::yield_now().await;
         }
+        None
     }
 
     fn room(&self, show: ShowId) -> RoomHandle {

@@ -71,7 +71,7 @@ both! {
 }
 
 both! {
-    async fn a_change_on_another_node_is_on_screen_within_a_second_and_a_half_even_without_a_message(shop) {
+    alone async fn a_change_on_another_node_is_on_screen_within_a_second_and_a_half_even_without_a_message(shop) {
         let show = shop.live_show().await;
         let lamp = shop.product("lamp").await;
         let mut viewer = Viewer::join(&shop, show, "").await;

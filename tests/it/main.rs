@@ -8,6 +8,8 @@
 
 mod harness;
 
+mod checkout;
 mod live;
+mod sandbox;
 mod server;
 mod tidy;

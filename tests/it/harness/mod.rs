@@ -13,14 +13,30 @@ use showcart::app::App;
 use showcart::auth::Role;
 use showcart::config::Config;
 use showcart::ids::ShowId;
+use showcart::payment::sandbox::{LOOPBACK_API_KEY, Sandbox, Settings};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
-/// Runs a test on SQLite and on PostgreSQL.
+/// Runs a test on SQLite and on PostgreSQL; `alone` runs it while no other test has a shop, because it measures time.
 macro_rules! both {
+    (alone async fn $name:ident($shop:ident) $body:block) => {
+        async fn $name($shop: $crate::harness::Shop) $body
+
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name($crate::harness::Shop::open_alone($crate::harness::Backend::Sqlite).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::$name($crate::harness::Shop::open_alone($crate::harness::Backend::Postgres).await).await;
+            }
+        }
+    };
     ($(#[$meta:meta])* async fn $name:ident($shop:ident) $body:block) => {
         $(#[$meta])*
         async fn $name($shop: $crate::harness::Shop) $body
@@ -55,6 +71,26 @@ pub(crate) struct Shop {
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     folder: TempDir,
+    _company: Company,
+}
+
+/// Whether other tests may have a shop at the same time. A test opens one shop; further nodes of it share its company.
+enum Company {
+    Any { _guard: RwLockReadGuard<'static, ()> },
+    None { _guard: RwLockWriteGuard<'static, ()> },
+    Shared,
+}
+
+static COMPANY: RwLock<()> = RwLock::const_new(());
+
+/// A payment provider for one test; it ends with the test's runtime.
+async fn sandbox(folder: &std::path::Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+    let settings = Settings { file: folder.join("sandbox.sqlite"), api_key: LOOPBACK_API_KEY.into() };
+    let sandbox = Sandbox::open(settings).await.expect("the sandbox opens its ledger");
+    tokio::spawn(sandbox.serve(listener, std::future::pending()));
+    url
 }
 
 /// What the server answered.
@@ -66,6 +102,14 @@ pub(crate) struct Answer {
 
 impl Shop {
     pub(crate) async fn open(backend: Backend) -> Shop {
+        Shop::among(backend, Company::Any { _guard: COMPANY.read().await }).await
+    }
+
+    pub(crate) async fn open_alone(backend: Backend) -> Shop {
+        Shop::among(backend, Company::None { _guard: COMPANY.write().await }).await
+    }
+
+    async fn among(backend: Backend, company: Company) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = Config {
             data_dir: folder.path().to_owned(),
@@ -74,12 +118,18 @@ impl Shop {
                 Backend::Postgres => Some(postgres::fresh_database().await),
             },
             secret: Some("a secret that only this test's server knows".into()),
+            sandbox_url: match backend {
+                // The one inside the server.
+                Backend::Sqlite => None,
+                Backend::Postgres => Some(sandbox(folder.path()).await),
+            },
+            provider_rate: 0.0,
             ..Config::default()
         };
-        Shop::with(config, folder).await
+        Shop::with(config, folder, company).await
     }
 
-    async fn with(config: Config, folder: TempDir) -> Shop {
+    async fn with(config: Config, folder: TempDir, company: Company) -> Shop {
         let app = App::open(config).await.expect("the server opens its database");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -87,14 +137,19 @@ impl Shop {
         tokio::spawn(showcart::server::serve(listener, app.clone(), async {
             stopped.await.ok();
         }));
-        Shop { app, address, http: reqwest::Client::new(), stop: Some(stop), folder }
+        Shop { app, address, http: reqwest::Client::new(), stop: Some(stop), folder, _company: company }
     }
 
     /// A second node on the same database, with no other road between them.
     pub(crate) async fn second_node(&self) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config { database_url: Some(self.app.config.database()), ..self.app.config.clone() };
-        Shop::with(config, folder).await
+        let config = Config {
+            data_dir: folder.path().to_owned(),
+            database_url: Some(self.app.config.database()),
+            sandbox_url: Some(self.app.provider.public_url().to_owned()),
+            ..self.app.config.clone()
+        };
+        Shop::with(config, folder, Company::Shared).await
     }
 
     /// Asks the server to stop; viewers are told.
@@ -147,6 +202,45 @@ impl Shop {
         show
     }
 
+    /// A live show with one product and so many units of it; both ids.
+    pub(crate) async fn show_with(&self, units: i64) -> (ShowId, String) {
+        let show = self.live_show().await;
+        let product = self.product("lamp").await;
+        self.stock("lamp", units).await;
+        let listing = json!({ "allocated": units });
+        self.host().put(&format!("/v1/shows/{show}/lineup/{product}"), listing).await.ok();
+        (show, product)
+    }
+
+    pub(crate) async fn stock(&self, sku: &str, units: i64) {
+        let product =
+            json!({ "title": format!("The {sku}"), "price_minor": 2_500, "currency": "EUR", "on_hand": units });
+        self.host().put(&format!("/v1/products/{sku}"), product).await.ok();
+    }
+
+    /// A running sale; its id.
+    pub(crate) async fn sale(&self, show: ShowId, mut terms: Value) -> String {
+        let given = terms.as_object_mut().expect("terms are an object");
+        given.entry("price_minor").or_insert(json!(1_900));
+        let sale = self.host().post(&format!("/v1/shows/{show}/sales"), terms).await.ok();
+        sale["sale_id"].as_str().expect("a sale has an id").to_owned()
+    }
+
+    /// Moves the database's clock, for every process on it.
+    pub(crate) async fn advance(&self, by: Duration) {
+        let mut tx = self.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        showcart::db::query(
+            "insert into clock_offset (only_row, offset_ms) values (1, $1)
+             on conflict (only_row) do update set offset_ms = clock_offset.offset_ms + excluded.offset_ms",
+        )
+        .bind(by.as_millis() as i64)
+        .run(&mut tx)
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        self.app.renew_clock().await.unwrap();
+    }
+
     /// A product of the catalogue; its id.
     pub(crate) async fn product(&self, sku: &str) -> String {
         let new = json!({ "title": format!("The {sku}"), "price_minor": 2_500, "currency": "EUR" });
@@ -161,6 +255,15 @@ impl Shop {
     }
 }
 
+/// Calls the payment provider as the buyer's browser does.
+pub(crate) async fn confirm(order: &Value, method: &str) -> Answer {
+    let payment = &order["payment"];
+    let text = |name: &str| payment[name].as_str().unwrap_or_else(|| panic!("{name} in {order}")).to_owned();
+    let url = format!("{}/v1/payment_intents/{}/confirm", text("provider_url"), text("intent_id"));
+    let body = json!({ "client_secret": text("client_secret"), "payment_method": method });
+    Answer::read(reqwest::Client::new().post(url).json(&body).send().await).await
+}
+
 /// Somebody with a token.
 #[derive(Clone)]
 pub(crate) struct Person<'a> {
@@ -169,6 +272,38 @@ pub(crate) struct Person<'a> {
 }
 
 impl Person<'_> {
+    /// Asks for units of a sale.
+    pub(crate) async fn hold(&self, show: ShowId, sale: &str, quantity: i64) -> Answer {
+        self.post(&format!("/v1/shows/{show}/holds"), json!({ "lines": [{ "sale_id": sale, "quantity": quantity }] }))
+            .await
+    }
+
+    /// Begins to pay for what was granted; the order.
+    pub(crate) async fn pay(&self, hold: &Value) -> Value {
+        self.post("/v1/orders", json!({ "hold_id": hold["hold_id"] })).await.ok()
+    }
+
+    /// Asks until the order is in this state.
+    pub(crate) async fn until_order(&self, order: &Value, state: &str) -> Value {
+        let path = format!("/v1/orders/{}", order["order_id"].as_str().expect("an order has an id"));
+        let mut now = Value::Null;
+        let asked = async {
+            while now["state"] != state {
+                now = self.get(&path).await.ok();
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not {state}: {now}"));
+        now
+    }
+
+    /// Holds, pays and waits for the confirmation.
+    pub(crate) async fn buy(&self, show: ShowId, sale: &str) -> Value {
+        let hold = self.hold(show, sale, 1).await.ok();
+        let order = self.pay(&hold).await;
+        confirm(&order, "tok_success").await.ok();
+        self.until_order(&order, "paid").await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::read(self.request(Method::GET, path).send().await).await
     }

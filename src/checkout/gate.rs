@@ -1,0 +1,89 @@
+//! The gate: what this node knows of a show's units, so that a crowd that comes too late is answered from memory.
+//!
+//! It is written after every batch and believed for a quarter of a second; after that the next request goes to the lane,
+//! whose batch writes it anew. So stale knowledge can refuse somebody for 250 ms too long, and never sells anything. A
+//! buyer who has a grant is never refused here: they may be asking for the same hold again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::RwLock;
+use std::time::{Duration, Instant};
+
+use super::rules::{HoldRequest, Item, Refusal, SaleState, State};
+use crate::clock::Millis;
+use crate::ids::BuyerId;
+use crate::units::Units;
+
+const BELIEVED: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+pub(super) struct Gate(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    at: Option<Instant>,
+    /// Only items of which nothing is to be had.
+    closed: HashMap<Item, Closed>,
+    /// Buyers who hold or have bought units, as far as this node knows; others are looked up when they say that they ask
+    /// again.
+    granted: HashSet<BuyerId>,
+}
+
+#[derive(Clone, Copy)]
+enum Closed {
+    SoldOut,
+    AllHeld { in_checkout: Units, next: Option<Millis> },
+}
+
+impl Gate {
+    /// The answer to a request that need not be decided, if this is one.
+    pub(super) fn refusal(&self, request: &HoldRequest, now: Millis, retry_min: Duration) -> Option<Refusal> {
+        let known = self.0.read().expect("nothing panics while it holds the gate");
+        if known.at.is_none_or(|it| it.elapsed() > BELIEVED) || known.granted.contains(&request.buyer) {
+            return None;
+        }
+        request.lines.iter().find_map(|wanted| {
+            Some(match *known.closed.get(&wanted.item)? {
+                Closed::SoldOut => Refusal::SoldOut { item: wanted.item },
+                Closed::AllHeld { in_checkout, next } => {
+                    let until = next.map_or(Duration::ZERO, |it| it.since(now)).max(retry_min);
+                    let retry_after_ms = i64::try_from(until.as_millis()).unwrap_or(i64::MAX);
+                    Refusal::AllHeld { item: wanted.item, in_checkout, retry_after_ms }
+                }
+            })
+        })
+    }
+
+    /// Takes over what a batch has seen and decided.
+    pub(super) fn learn(&self, state: &State, next_expiry: Option<Millis>) {
+        let mut closed = HashMap::new();
+        let mut close = |item, all_paid: bool, in_checkout, free: Units| {
+            if free <= Units::ZERO {
+                let how = if all_paid { Closed::SoldOut } else { Closed::AllHeld { in_checkout, next: next_expiry } };
+                closed.insert(item, how);
+            }
+        };
+        for allocation in state.allocations.values().filter(|it| it.spare == Units::ZERO) {
+            let all_paid = allocation.sold == allocation.allocated;
+            close(Item::Product(allocation.product_id), all_paid, allocation.held, allocation.free());
+        }
+        // Sales that are not running have other answers, which the lane gives.
+        for sale in state.sales.values().filter(|it| it.state == SaleState::Running) {
+            let Some(allocation) = state.allocations.get(&sale.product_id) else { continue };
+            if allocation.free() <= Units::ZERO {
+                let all_paid = allocation.sold == allocation.allocated;
+                close(Item::Sale(sale.sale_id), all_paid, allocation.held, allocation.free());
+            } else {
+                close(Item::Sale(sale.sale_id), sale.sold == sale.cap, sale.held, sale.free());
+            }
+        }
+        let mut known = self.0.write().expect("nothing panics while it holds the gate");
+        known.granted.extend(state.holds.values().filter(|it| it.ended_at.is_none()).map(|it| it.buyer.clone()));
+        known.closed = closed;
+        known.at = Some(Instant::now());
+    }
+
+    /// Everybody who had units when this node's lane opened.
+    pub(super) fn learn_granted(&self, buyers: impl Iterator<Item = BuyerId>) {
+        self.0.write().expect("nothing panics while it holds the gate").granted.extend(buyers);
+    }
+}

@@ -1,0 +1,111 @@
+//! ENGINE 2: who gets the unit, exactly once. No HTTP and no payment provider here.
+//!
+//! Everybody wants the same row, so contenders queue outside the database: one lane per show (`lane.rs`) collects what has
+//! come, and its runner (`runner.rs`) locks the show's head, loads what the commands need (`store.rs`), lets pure rules
+//! decide all of them together (`rules.rs`), writes the effects and commits once. Then everybody is answered. The gate
+//! (`gate.rs`) answers latecomers from memory.
+//!
+//! Every hold, sale, allocation, order, payment and refund changes in such a batch and nowhere else.
+
+mod gate;
+mod news;
+pub mod rules;
+mod runner;
+pub mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use self::gate::Gate;
+use self::rules::{Answer, Command, HoldRequest, Terms};
+use self::runner::Runner;
+use crate::ids::ShowId;
+use crate::lane::{Lane, Refused, Sizes};
+use crate::live::Live;
+
+pub use self::runner::Failed;
+
+/// The handle of the engine; cloning it is cheap.
+#[derive(Clone)]
+pub struct Checkout(Arc<Inner>);
+
+struct Inner {
+    live: Live,
+    terms: Terms,
+    /// One for each show that somebody has asked for since the start.
+    lanes: Mutex<HashMap<ShowId, Door>>,
+}
+
+#[derive(Clone)]
+struct Door {
+    lane: Lane<Command, Result<Answer, Failed>>,
+    gate: Arc<Gate>,
+}
+
+/// Requests wait here; more than that are told to come again.
+const SIZES: Sizes = Sizes { control: 4_096, requests: 20_000 };
+
+/// Why a request was not decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Too many wait: try again later with the same key.
+    Busy,
+    Failed(Failed),
+}
+
+impl Checkout {
+    pub fn new(live: Live, terms: Terms) -> Checkout {
+        Checkout(Arc::new(Inner { live, terms, lanes: Mutex::default() }))
+    }
+
+    /// Asks for units. `again` says that the client has asked with this key before: then a closed gate is not believed.
+    ///
+    /// # Errors
+    /// It was not decided; a refusal by the rules is an answer.
+    pub async fn hold(&self, show: ShowId, request: HoldRequest, again: bool) -> Result<Answer, NoAnswer> {
+        let door = self.door(show);
+        if !again && let Some(refusal) = door.gate.refusal(&request, request.arrived, self.0.terms.retry_min) {
+            return Ok(Answer::Refused(refusal));
+        }
+        match door.lane.request(Command::Hold(request)).await {
+            Ok(decided) => self.seen(show, decided).map_err(NoAnswer::Failed),
+            Err(Refused::Busy) => Err(NoAnswer::Busy),
+            Err(Refused::Closed) => Err(NoAnswer::Failed(Failed::Internal)),
+        }
+    }
+
+    /// Everything that must not be refused for lack of room: payments, releases, what the host does.
+    ///
+    /// # Errors
+    /// It is not known to be committed; a refusal by the rules is an answer.
+    pub async fn control(&self, show: ShowId, command: Command) -> Result<Answer, Failed> {
+        let decided = self.door(show).lane.control(command).await.unwrap_or(Err(Failed::Internal));
+        self.seen(show, decided)
+    }
+
+    /// A lane for a show that does not exist must not stay.
+    fn seen(&self, show: ShowId, decided: Result<Answer, Failed>) -> Result<Answer, Failed> {
+        if decided == Err(Failed::NoShow) {
+            self.0.lanes.lock().expect("nothing panics while it holds the lanes").remove(&show);
+        }
+        decided
+    }
+
+    /// Runs a show's lane soon, because time has brought something or may have.
+    pub fn nudge(&self, show: ShowId) {
+        self.door(show).lane.nudge();
+    }
+
+    fn door(&self, show: ShowId) -> Door {
+        let mut lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
+        if let Some(door) = lanes.get(&show).filter(|it| !it.lane.is_closed()) {
+            return door.clone();
+        }
+        let gate = Arc::new(Gate::default());
+        let runner =
+            Runner { live: self.0.live.clone(), show, terms: self.0.terms, gate: gate.clone(), knows_granted: false };
+        let door = Door { lane: Lane::spawn(runner, SIZES), gate };
+        lanes.insert(show, door.clone());
+        door
+    }
+}

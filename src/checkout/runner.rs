@@ -1,0 +1,138 @@
+//! A batch from its first lock to its commit: lock the head, load, decide, write, commit; only then does anybody hear.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use super::rules::{self, Answer, Command, Terms};
+use super::store;
+use crate::db::{self, Turn};
+use crate::error::{Code, Error, Result};
+use crate::failpoints;
+use crate::ids::ShowId;
+use crate::lane::{Batch, Ran};
+use crate::live::Live;
+
+/// Why a command has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// The database does not answer; whether the command was committed has to be asked again, with the same key.
+    Unavailable,
+    /// It was refused for a reason that nobody foresaw; an alarm counts it.
+    Internal,
+    /// There is no such show.
+    NoShow,
+}
+
+pub(super) struct Runner {
+    pub(super) live: Live,
+    pub(super) show: ShowId,
+    pub(super) terms: Terms,
+    pub(super) gate: Arc<Gate>,
+    /// Whether the gate knows who had units before this lane opened.
+    pub(super) knows_granted: bool,
+}
+
+/// A batch is tried again for this long; the requests in it have waited up to five seconds then.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+/// When the database failed and nobody asks: time may have brought something all the same.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+struct Decided {
+    answers: Vec<Answer>,
+    wake_at: Option<Instant>,
+}
+
+impl Batch for Runner {
+    type Command = Command;
+    type Answer = Result<Answer, Failed>;
+
+    async fn run(&mut self, batch: Vec<Command>) -> Ran<Self::Answer> {
+        metrics::histogram!("showcart_batch_commands").record(batch.len() as f64);
+        let start = Instant::now();
+        let ran = match self.persist(&batch).await {
+            Ok(decided) => Ran { answers: decided.answers.into_iter().map(Ok).collect(), wake_at: decided.wake_at },
+            Err(Failed::Internal) if batch.len() > 1 => self.one_by_one(batch).await,
+            Err(failed) => Ran {
+                answers: batch.iter().map(|_| Err(failed)).collect(),
+                wake_at: (failed != Failed::NoShow).then(|| Instant::now() + LOOK_AGAIN),
+            },
+        };
+        metrics::histogram!("showcart_batch_seconds").record(start.elapsed().as_secs_f64());
+        ran
+    }
+}
+
+impl Runner {
+    /// One command of the batch breaks a constraint: the others must not suffer for it.
+    async fn one_by_one(&mut self, batch: Vec<Command>) -> Ran<Result<Answer, Failed>> {
+        let mut ran = Ran { answers: Vec::with_capacity(batch.len()), wake_at: None };
+        for command in batch {
+            match self.persist(std::slice::from_ref(&command)).await {
+                Ok(decided) => {
+                    ran.answers.extend(decided.answers.into_iter().map(Ok));
+                    ran.wake_at = decided.wake_at;
+                }
+                Err(failed) => {
+                    tracing::error!(show.id = %self.show, ?command, ?failed, "a command was refused by the database");
+                    metrics::counter!("showcart_lane_alarms_total").increment(1);
+                    ran.answers.push(Err(failed));
+                    ran.wake_at = Some(Instant::now() + LOOK_AGAIN);
+                }
+            }
+        }
+        ran
+    }
+
+    /// Tries until it is sure. After a commit whose outcome is unknown the same commands are decided again on what is there
+    /// now: whatever was granted is found by its key, so nobody is told no who has a hold.
+    async fn persist(&mut self, batch: &[Command]) -> Result<Decided, Failed> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match self.attempt(batch).await {
+                Ok(decided) => return Ok(decided),
+                Err(error) => error,
+            };
+            let transient = matches!(&error, Error::Database(it) if db::is_transient(it));
+            if error.code() == Code::NotFound {
+                return Err(Failed::NoShow);
+            }
+            if !transient {
+                tracing::error!(show.id = %self.show, %error, "a batch failed");
+                return Err(Failed::Internal);
+            }
+            if Instant::now() >= deadline {
+                tracing::error!(show.id = %self.show, %error, "a batch could not be committed in time");
+                return Err(Failed::Unavailable);
+            }
+            tracing::warn!(show.id = %self.show, %error, "a batch is tried again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn attempt(&mut self, batch: &[Command]) -> Result<Decided> {
+        let requests_only = batch.iter().all(|it| matches!(it, Command::Hold(_)));
+        let turn = if requests_only && !batch.is_empty() { Turn::Requests } else { Turn::Control };
+        let mut change = self.live.change(self.show, turn).await?;
+        if !self.knows_granted {
+            let buyers = store::buyers_with_grants(change.tx(), self.show).await?;
+            self.gate.learn_granted(buyers.into_iter().map(|it| it.0));
+            self.knows_granted = true;
+        }
+        let now = change.now();
+        let mut state = store::load(&mut change, self.terms, batch).await?;
+        let rules::Decided { answers, effects, wake_at } = rules::decide(&mut state, batch.to_vec(), now);
+        // Nothing was decided but refusals and repetitions: there is nothing to make last.
+        if !effects.is_empty() {
+            store::write(&mut change, &effects).await?;
+            failpoints::crash("before_batch_commit");
+            change.commit().await?;
+            failpoints::crash("after_batch_commit");
+        }
+        self.gate.learn(&state, wake_at);
+        let wake_at = wake_at.map(|it| Instant::now() + it.since(now));
+        Ok(Decided { answers, wake_at })
+    }
+}

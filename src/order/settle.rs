@@ -1,0 +1,397 @@
+//! Settling: what has to be asked of the payment provider, and what follows from its answers.
+//!
+//! Everything that is to be done stands in the database (payments that are not settled, refunds that were asked for, events
+//! in the inbox, holds and sales that are due), so a process that dies leaves nothing undone: whoever looks next finds it.
+//! Each step may be done twice and by two nodes at once: calls carry keys that are made of our ids, and the rules know what
+//! was said before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::checkout::rules::{Answer, Command, PaymentState, Success};
+use crate::clock::Millis;
+use crate::db::{Turn, query, row};
+use crate::error::{Code, Result, problem};
+use crate::failpoints;
+use crate::ids::{OrderId, PaymentId, RefundId, ShowId};
+use crate::money::Currency;
+use crate::payment::underway::{Opening, Work};
+use crate::payment::{Intent, IntentStatus, ProviderError, RefundStatus, WebhookEvent, inbox};
+
+/// Between two looks when nobody wakes us.
+const LOOK: Duration = Duration::from_millis(500);
+/// Rows of one kind in one look.
+const LOOK_MAX: i64 = 200;
+/// Calls under way at once.
+const CALLS_MAX: usize = 32;
+/// A payment that is open for this long is asked for, should its event have been lost; and again after each such time.
+const POLL: Duration = Duration::from_secs(15);
+/// After an answer that is unknown.
+const RETRY: Duration = Duration::from_secs(1);
+/// Past its deadline, a payment that the provider will not cancel is an alarm.
+const ALARM: Duration = Duration::from_secs(30);
+
+/// Brings a payment to the provider, through the line that its rate allows; resolves when that has ended. The work goes on
+/// when the caller goes away.
+pub(super) fn open(app: &App, show: ShowId, payment: PaymentId) -> impl Future<Output = ()> + Send + 'static {
+    let ended = match app.underway.opening(payment) {
+        Opening::Others(ended) => ended,
+        Opening::Yours(yours) => {
+            let ended = yours.subscribe();
+            let app = app.clone();
+            tokio::spawn(async move {
+                if let Err(error) = open_at_provider(&app, show, payment).await {
+                    tracing::warn!(payment.id = %payment, %error, "a payment was not opened; it is tried again");
+                }
+                app.underway.opened(payment);
+                drop(yours);
+            });
+            ended
+        }
+    };
+    async move {
+        let mut ended = ended;
+        // An error is the end that we wait for.
+        ended.changed().await.ok();
+    }
+}
+
+/// Runs until the process stops taking requests.
+pub async fn run(app: App) {
+    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    while !app.is_draining() {
+        let looked = look(&app, &calls).await;
+        if let Err(error) = looked {
+            tracing::warn!(%error, "settling could not look; trying again");
+        }
+        tokio::select! {
+            () = app.underway.woken() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+row! {
+    #[derive(Debug, Clone)]
+    struct Unsettled {
+        payment_id: PaymentId,
+        show_id: ShowId,
+        order_id: OrderId,
+        state: PaymentState,
+        attempt: i64,
+        intent_id: Option<String>,
+        amount_minor: i64,
+        currency: Currency,
+        queue_deadline: Millis,
+        deadline: Option<Millis>,
+    }
+}
+
+row! {
+    #[derive(Debug, Clone)]
+    struct Asked {
+        refund_id: RefundId,
+        show_id: ShowId,
+        intent_id: Option<String>,
+        amount_minor: i64,
+    }
+}
+
+/// Begins everything that is to be done and is not under way.
+async fn look(app: &App, calls: &Arc<Semaphore>) -> Result<()> {
+    let mut tx = app.db.read().await?;
+    let now = tx.now().await?;
+    let events = inbox::pending(&mut tx, LOOK_MAX).await?;
+    let payments: Vec<Unsettled> = query(
+        "select p.payment_id, p.show_id, p.order_id, p.state, p.attempt, p.intent_id, o.amount_minor, o.currency,
+                p.queue_deadline, p.deadline
+         from payment p join orders o on o.order_id = p.order_id
+         where p.state = 'creating' or (p.state = 'open' and (p.deadline <= $1 or p.opened_at <= $2))
+         order by p.payment_id limit $3",
+    )
+    .bind(now)
+    .bind(now - POLL)
+    .bind(LOOK_MAX * 10)
+    .all(&mut tx)
+    .await?;
+    let refunds: Vec<Asked> = query(
+        "select refund_id, show_id, intent_id, amount_minor from refund where state = 'requested'
+         order by refund_id limit $1",
+    )
+    .bind(LOOK_MAX)
+    .all(&mut tx)
+    .await?;
+    let due: Vec<(ShowId,)> = query(
+        "select distinct show_id from hold where state = 'active' and expires_at <= $1
+         union select distinct show_id from sale
+         where (state = 'armed' and starts_at <= $1) or (state <> 'ended' and ends_at <= $1)",
+    )
+    .bind(now)
+    .all(&mut tx)
+    .await?;
+    drop(tx);
+
+    for (show,) in due {
+        app.checkout.nudge(show);
+    }
+    for event in events {
+        let work = Work::Event(event.id.clone());
+        start(app, calls, work, move |app| async move { act_on(&app, &event).await });
+    }
+    for payment in payments {
+        if payment.state == PaymentState::Creating {
+            if app.underway.begin(&Work::Payment(payment.payment_id)) {
+                app.underway.end(&Work::Payment(payment.payment_id), Some(RETRY));
+                drop(open(app, payment.show_id, payment.payment_id));
+            }
+            continue;
+        }
+        let overdue = payment.deadline.is_some_and(|it| it <= now);
+        if overdue && payment.deadline.is_some_and(|it| now.since(it) > ALARM) {
+            metrics::counter!("showcart_payments_overdue_total").increment(1);
+            tracing::warn!(payment.id = %payment.payment_id, "units wait for the provider past the payment's deadline");
+        }
+        let work = Work::Payment(payment.payment_id);
+        start(app, calls, work, move |app| async move {
+            if overdue {
+                cancel_at_provider(&app, &payment).await
+            } else {
+                ask(&app, &payment).await.map(|()| Some(POLL))
+            }
+        });
+    }
+    for refund in refunds {
+        let work = Work::Refund(refund.refund_id);
+        start(app, calls, work, move |app| async move { refund_at_provider(&app, &refund).await.map(|()| None) });
+    }
+    Ok(())
+}
+
+/// Runs a piece of work beside the others; what fails is looked at again after a while, what says when, then.
+fn start<F: Future<Output = Result<Option<Duration>>> + Send>(
+    app: &App,
+    calls: &Arc<Semaphore>,
+    work: Work,
+    run: impl FnOnce(App) -> F + Send + 'static,
+) {
+    if !app.underway.begin(&work) {
+        return;
+    }
+    let (app, calls) = (app.clone(), calls.clone());
+    tokio::spawn(async move {
+        let _call = calls.acquire_owned().await;
+        let again = run(app.clone()).await.unwrap_or_else(|error| {
+            tracing::warn!(?work, %error, "settling failed; it is tried again");
+            Some(RETRY)
+        });
+        app.underway.end(&work, again);
+    });
+}
+
+/// The payment at the provider, whatever of it was done before: the same key is the same intent.
+async fn create(app: &App, payment: &Unsettled) -> Result<Intent> {
+    app.budgets.create.take().await;
+    let key = format!("pi:{}:{}", payment.order_id, payment.attempt);
+    let created = app
+        .provider
+        .create_intent(&key, payment.amount_minor, payment.currency, payment.order_id, payment.payment_id)
+        .await;
+    failpoints::crash("after_create_intent");
+    created.map_err(unreachable)
+}
+
+async fn open_at_provider(app: &App, show: ShowId, payment_id: PaymentId) -> Result<()> {
+    let payment = unsettled(app, payment_id).await?;
+    if payment.state != PaymentState::Creating {
+        return Ok(());
+    }
+    let intent = create(app, &payment).await?;
+    if app.clock.now() >= payment.queue_deadline {
+        // Nobody waits that long; and now that the provider knows it, it has to forget it before the units are free.
+        let payment = Unsettled { intent_id: Some(intent.id), ..payment };
+        cancel_at_provider(app, &payment).await?;
+        return Ok(());
+    }
+    let command =
+        Command::PaymentOpened { payment_id, intent_id: intent.id.into(), client_secret: intent.client_secret.into() };
+    app.checkout.control(show, command).await?;
+    failpoints::crash("after_payment_opened");
+    Ok(())
+}
+
+async fn unsettled(app: &App, payment: PaymentId) -> Result<Unsettled> {
+    let row: Option<Unsettled> = query(
+        "select p.payment_id, p.show_id, p.order_id, p.state, p.attempt, p.intent_id, o.amount_minor, o.currency,
+                p.queue_deadline, p.deadline
+         from payment p join orders o on o.order_id = p.order_id where p.payment_id = $1",
+    )
+    .bind(payment)
+    .optional(&mut app.db.read().await?)
+    .await?;
+    row.ok_or_else(|| problem(Code::NotFound, format!("There is no payment {payment}.")))
+}
+
+/// Stops a payment because the buyer gave it up.
+///
+/// # Errors
+/// `provider_unavailable`: it may still be paid; nothing was freed.
+pub(super) async fn cancel(app: &App, payment_id: PaymentId) -> Result<()> {
+    let mut payment = unsettled(app, payment_id).await?;
+    if payment.state == PaymentState::Creating {
+        payment.intent_id = Some(create(app, &payment).await?.id);
+    }
+    cancel_at_provider(app, &payment).await?;
+    Ok(())
+}
+
+/// Cancels before anything is released: only the provider's word frees the units, or says that it was paid after all. Says
+/// when to look again.
+async fn cancel_at_provider(app: &App, payment: &Unsettled) -> Result<Option<Duration>> {
+    let intent_id = payment.intent_id.as_deref().context("a payment has its intent before it is cancelled")?;
+    app.budgets.cancel.take().await;
+    let canceled = app.provider.cancel(intent_id).await;
+    failpoints::crash("after_cancel");
+    let intent = match canceled {
+        Ok(intent) => intent,
+        // The buyer was faster, or the bank still thinks: the intent says which.
+        Err(ProviderError::Refused { intent: Some(intent), .. }) => *intent,
+        Err(error) => return Err(unreachable(error)),
+    };
+    let settled = intent.status.is_final();
+    follow(app, payment.show_id, payment.payment_id, intent).await?;
+    Ok(if settled { None } else { Some(POLL) })
+}
+
+async fn ask(app: &App, payment: &Unsettled) -> Result<()> {
+    let intent_id = payment.intent_id.as_deref().context("an open payment has its intent")?;
+    app.budgets.read.take().await;
+    let intent = app.provider.intent(intent_id).await.map_err(unreachable)?;
+    follow(app, payment.show_id, payment.payment_id, intent).await
+}
+
+/// Makes true here what is true at the provider.
+async fn follow(app: &App, show: ShowId, payment_id: PaymentId, intent: Intent) -> Result<()> {
+    let command = match intent.status {
+        IntentStatus::Succeeded => Command::PaymentSucceeded(Success {
+            payment_id,
+            intent_id: intent.id.into(),
+            amount_received_minor: intent.amount_received_minor,
+            currency: intent.currency,
+            refund_id: RefundId::new(),
+        }),
+        IntentStatus::Canceled => Command::PaymentCanceled { payment_id },
+        IntentStatus::RequiresPaymentMethod | IntentStatus::RequiresAction | IntentStatus::Processing => return Ok(()),
+    };
+    match app.checkout.control(show, command).await? {
+        Answer::Unfulfilled(_) | Answer::Duplicate(_) | Answer::NeedsReview(_) => app.underway.wake(),
+        _ => {}
+    }
+    failpoints::crash("after_settled");
+    Ok(())
+}
+
+/// Acts on an event: it is only a reason to ask, so late, doubled and reordered ones do no harm.
+async fn act_on(app: &App, event: &WebhookEvent) -> Result<Option<Duration>> {
+    if let Some(refund) = &event.refund_id {
+        refund_event(app, refund, event.intent_id.as_deref()).await?;
+    } else if let Some(intent_id) = &event.intent_id {
+        app.budgets.read.take().await;
+        let intent = match app.provider.intent(intent_id).await {
+            Ok(intent) => Some(intent),
+            // The provider does not know it: nothing of ours depends on it.
+            Err(ProviderError::Refused { .. }) => None,
+            Err(error) => return Err(unreachable(error)),
+        };
+        if let Some(intent) = intent {
+            match show_of(app, &intent).await? {
+                Some((show, payment_id)) => follow(app, show, payment_id, intent).await?,
+                None => {
+                    metrics::counter!("showcart_events_unknown_total").increment(1);
+                    tracing::error!(event.id = %event.id, intent.id = %intent.id, "an event about a payment that is not ours");
+                }
+            }
+        }
+    }
+    let mut tx = app.db.write(Turn::Control).await?;
+    let now = tx.now().await?;
+    inbox::done(&mut tx, std::slice::from_ref(&event.id), now).await?;
+    tx.commit().await?;
+    Ok(None)
+}
+
+async fn show_of(app: &App, intent: &Intent) -> Result<Option<(ShowId, PaymentId)>> {
+    let Some(payment_id) = intent.payment_id else { return Ok(None) };
+    let row: Option<(ShowId, PaymentId)> = query("select show_id, payment_id from payment where payment_id = $1")
+        .bind(payment_id)
+        .optional(&mut app.db.read().await?)
+        .await?;
+    Ok(row)
+}
+
+async fn refund_at_provider(app: &App, refund: &Asked) -> Result<()> {
+    let refund_id = refund.refund_id;
+    let intent_id = refund.intent_id.as_deref().context("a refund gives back a charge that the provider knows")?;
+    app.budgets.refund.take().await;
+    let answered = app.provider.refund(&format!("rf:{refund_id}"), intent_id, refund.amount_minor).await;
+    failpoints::crash("after_refund");
+    let command = match answered {
+        Ok(it) if it.status == RefundStatus::Failed => Command::RefundFailed { refund_id },
+        Ok(it) => Command::RefundAccepted { refund_id, provider_refund_id: it.id.into() },
+        Err(ProviderError::Refused { code, message, .. }) => match unclaimed_refund(app, refund, intent_id).await? {
+            // An earlier call of ours, whose key the provider has forgotten by now.
+            Some(provider_refund_id) => {
+                Command::RefundAccepted { refund_id, provider_refund_id: provider_refund_id.into() }
+            }
+            None => {
+                tracing::error!(refund.id = %refund_id, code, message, "the provider will not refund");
+                metrics::counter!("showcart_refunds_failed_total").increment(1);
+                Command::RefundFailed { refund_id }
+            }
+        },
+        Err(error) => return Err(unreachable(error)),
+    };
+    app.checkout.control(refund.show_id, command).await?;
+    Ok(())
+}
+
+/// A refund at the provider of this amount that no refund of ours has claimed.
+async fn unclaimed_refund(app: &App, refund: &Asked, intent_id: &str) -> Result<Option<String>> {
+    app.budgets.read.take().await;
+    let known = app.provider.refunds(intent_id).await.map_err(unreachable)?;
+    let claimed: Vec<(Option<String>,)> = query("select provider_refund_id from refund where intent_id = $1")
+        .bind(intent_id)
+        .all(&mut app.db.read().await?)
+        .await?;
+    let is_claimed = |id: &str| claimed.iter().any(|(it,)| it.as_deref() == Some(id));
+    let found = known
+        .into_iter()
+        .find(|it| it.amount_minor == refund.amount_minor && it.status != RefundStatus::Failed && !is_claimed(&it.id));
+    Ok(found.map(|it| it.id))
+}
+
+/// The provider says something about a refund: only a failure after its acceptance is news.
+async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&str>) -> Result<()> {
+    let row: Option<(RefundId, ShowId)> = query("select refund_id, show_id from refund where provider_refund_id = $1")
+        .bind(provider_refund_id)
+        .optional(&mut app.db.read().await?)
+        .await?;
+    // Not claimed yet: the answer to our call says the same, or the next look does.
+    let (Some((refund_id, show)), Some(intent_id)) = (row, intent_id) else { return Ok(()) };
+    app.budgets.read.take().await;
+    let known = app.provider.refunds(intent_id).await.map_err(unreachable)?;
+    if known.iter().any(|it| it.id == provider_refund_id && it.status == RefundStatus::Failed) {
+        metrics::counter!("showcart_refunds_failed_total").increment(1);
+        app.checkout.control(show, Command::RefundFailed { refund_id }).await?;
+    }
+    Ok(())
+}
+
+fn unreachable(error: ProviderError) -> crate::error::Error {
+    metrics::counter!("showcart_provider_errors_total").increment(1);
+    tracing::debug!(%error, "the provider");
+    problem(Code::ProviderUnavailable, format!("The payment provider: {error}"))
+}
