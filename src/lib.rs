@@ -14,6 +14,7 @@ pub mod money; // minor units and a currency
 pub mod config; // every setting and limit with its default
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
 pub mod failpoints; // named points at which tests kill or disturb the process
+pub mod telemetry; // what the process tells about itself
 
 // The engines.
 pub mod live; // ENGINE 1: the log, rooms, sockets

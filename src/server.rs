@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::telemetry;
 use crate::viewer::Pictures;
 
 /// Every route of the server.
@@ -25,6 +27,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
         .merge(crate::pin::routes())
@@ -53,6 +56,12 @@ async fn readyz(State(app): State<App>) -> Response {
     }
 }
 
+/// For Prometheus. Behind a proxy this path is not for the public.
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    app.live.measure();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
+}
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
@@ -66,6 +75,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
 pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
+    telemetry::install();
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());

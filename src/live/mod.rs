@@ -176,9 +176,15 @@ impl Live {
         self.0.behind.load(Ordering::Relaxed)
     }
 
+    /// Sets the gauges that are this engine's to set.
+    pub fn measure(&self) {
+        metrics::gauge!("showcart_sockets_open").set(self.open_sockets() as f64);
+        metrics::gauge!("showcart_rooms_open").set(self.lock_rooms().len() as f64);
+        metrics::gauge!("showcart_viewers_behind").set(self.viewers_behind() as f64);
+    }
+
     fn count_behind(&self, change: i64) {
-        let behind = self.0.behind.fetch_add(change, Ordering::Relaxed) + change;
-        metrics::gauge!("showcart_viewers_behind").set(behind as f64);
+        self.0.behind.fetch_add(change, Ordering::Relaxed);
     }
 
     fn publish(&self, message: Message) {
