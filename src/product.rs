@@ -65,6 +65,8 @@ struct NewProduct {
     image_url: Option<String>,
 }
 
+const IMAGE_URL_MAX: usize = 2_000;
+
 async fn write(
     State(app): State<App>,
     caller: Caller,
@@ -83,6 +85,10 @@ async fn write(
     }
     if new.image_url.as_ref().is_some_and(|it| !it.starts_with("https://") && !it.starts_with("http://")) {
         return Err(invalid("image_url", "An image is at an http or https address."));
+    }
+    // It travels to every viewer with every pin.
+    if new.image_url.as_ref().is_some_and(|it| it.len() > IMAGE_URL_MAX) {
+        return Err(invalid("image_url", format!("An image's address has at most {IMAGE_URL_MAX} characters.")));
     }
     let mut tx = app.db.write(Turn::Host).await?;
     let product: Product = query(

@@ -9,5 +9,7 @@
 mod harness;
 
 mod live;
+mod process;
 mod server;
+mod slow;
 mod tidy;

@@ -1,7 +1,8 @@
-//! The language of the tests: a [`Shop`] is a running server with a database of its own; [`Person`]s talk to it over HTTP,
-//! [`Viewer`]s watch over real sockets.
+//! The language of the tests: a [`Shop`] is a running server with a database of its own, a [`Process`] is one in a process
+//! of its own; through the [`Door`] of either [`Person`]s talk to it over HTTP, [`Viewer`]s watch over real sockets.
 
 mod postgres;
+mod process;
 mod viewer;
 
 use std::net::SocketAddr;
@@ -10,13 +11,15 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::app::App;
-use showcart::auth::Role;
+use showcart::auth::{Keys, Role};
+use showcart::clock::Clock;
 use showcart::config::Config;
 use showcart::ids::ShowId;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub(crate) use process::Process;
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
 /// Runs a test on SQLite and on PostgreSQL.
@@ -40,6 +43,24 @@ macro_rules! both {
 }
 pub(crate) use both;
 
+/// Runs tests that start their own servers on SQLite and on PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name($crate::harness::Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::$name($crate::harness::Backend::Postgres).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
     Sqlite,
@@ -49,12 +70,30 @@ pub(crate) enum Backend {
 /// Nothing that a test waits for takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+const SECRET: &str = "a secret that only this test's server knows";
+
+/// A server in the process of the test.
 pub(crate) struct Shop {
     pub(crate) app: App,
-    pub(crate) address: SocketAddr,
-    http: reqwest::Client,
+    door: Door,
     stop: Option<oneshot::Sender<()>>,
     folder: TempDir,
+}
+
+/// A running server, seen from outside.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    http: reqwest::Client,
+    keys: Keys,
+    clock: Clock,
+}
+
+impl std::ops::Deref for Shop {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
 }
 
 /// What the server answered.
@@ -73,7 +112,7 @@ impl Shop {
                 Backend::Sqlite => None,
                 Backend::Postgres => Some(postgres::fresh_database().await),
             },
-            secret: Some("a secret that only this test's server knows".into()),
+            secret: Some(SECRET.into()),
             ..Config::default()
         };
         Shop::with(config, folder).await
@@ -87,7 +126,8 @@ impl Shop {
         tokio::spawn(showcart::server::serve(listener, app.clone(), async {
             stopped.await.ok();
         }));
-        Shop { app, address, http: reqwest::Client::new(), stop: Some(stop), folder }
+        let door = Door::open(address, &app.config, app.clock.clone()).await;
+        Shop { app, door, stop: Some(stop), folder }
     }
 
     /// A second node on the same database, with no other road between them.
@@ -105,6 +145,13 @@ impl Shop {
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+impl Door {
+    async fn open(address: SocketAddr, config: &Config, clock: Clock) -> Door {
+        let keys = Keys::open(config).await.expect("tests give their servers a secret");
+        Door { address, http: reqwest::Client::new(), keys, clock }
+    }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -112,11 +159,11 @@ impl Shop {
 
     pub(crate) fn token(&self, role: Role, subject: &str, show: Option<ShowId>, ttl: Duration) -> String {
         let subject = subject.parse().expect("tests name their people well");
-        self.app.keys.mint(&subject, role, show, self.app.clock.now() + ttl)
+        self.keys.mint(&subject, role, show, self.clock.now() + ttl)
     }
 
     pub(crate) fn person(&self, role: Role, subject: &str) -> Person<'_> {
-        Person { shop: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
+        Person { door: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
     }
 
     pub(crate) fn host(&self) -> Person<'_> {
@@ -128,7 +175,7 @@ impl Shop {
     }
 
     pub(crate) fn nobody(&self) -> Person<'_> {
-        Person { shop: self, token: None }
+        Person { door: self, token: None }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -164,7 +211,7 @@ impl Shop {
 /// Somebody with a token.
 #[derive(Clone)]
 pub(crate) struct Person<'a> {
-    shop: &'a Shop,
+    door: &'a Door,
     pub(crate) token: Option<String>,
 }
 
@@ -191,7 +238,7 @@ impl Person<'_> {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.shop.http.request(method, self.shop.url(path));
+        let request = self.door.http.request(method, self.door.url(path));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
