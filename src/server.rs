@@ -13,11 +13,12 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::request::Place;
 use crate::telemetry;
 use crate::viewer::Pictures;
 
@@ -80,6 +81,8 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();
+    let connections_max = app.config.limits.connections_max;
+    let places = Arc::new(Semaphore::new(connections_max));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -96,23 +99,24 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
             }
         };
         let limits = &app.config.limits;
-        if closing.receiver_count() > limits.connections_max {
+        let Ok(place) = places.clone().try_acquire_owned() else {
             metrics::counter!("showcart_connections_refused_total", "reason" => "process").increment(1);
             continue;
-        }
+        };
         let Some(address) = addresses.enter(peer.ip(), limits.connections_per_address_max) else {
             metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
             continue;
         };
-        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), address));
+        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), Place::of((place, address))));
     }
     app.drain();
     app.live.drain().await;
     drop(listener);
-    drop(closed);
     closing.send_replace(());
-    if tokio::time::timeout(GRACE, closing.closed()).await.is_err() {
-        tracing::warn!(open = closing.receiver_count(), "connections were still open at the end");
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(GRACE, places.acquire_many(all)).await.is_err() {
+        let open = connections_max - places.available_permits();
+        tracing::warn!(open, "connections were still open at the end");
     }
 }
 
@@ -121,7 +125,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     mut closed: watch::Receiver<()>,
-    _address: Address,
+    place: Place,
 ) {
     // Without it small frames wait for the acknowledgement of the frame before.
     if stream.set_nodelay(true).is_err() {
@@ -130,6 +134,7 @@ async fn connection(
     let service =
         TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(place.clone());
             request.map(axum::body::Body::new)
         }));
     let connection = hyper::server::conn::http1::Builder::new()
