@@ -6,6 +6,7 @@ use futures_util::SinkExt;
 use futures_util::future::join_all;
 use serde_json::json;
 use showcart::auth::Role;
+use showcart::db::{Turn, query};
 use showcart::viewer::scene;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -132,6 +133,47 @@ both! {
 }
 
 both! {
+    async fn who_comes_to_a_stopping_node_is_sent_elsewhere(shop) {
+        let show = shop.live_show().await;
+        shop.app.drain();
+        assert_eq!(Raw::connect(&shop, show, "").await.closed().await, 1012);
+    }
+}
+
+both! {
+    async fn who_joins_hears_gauges_that_have_not_changed_for_long(shop) {
+        let show = shop.live_show().await;
+        let mut first = Viewer::join(&shop, show, "").await;
+        first.until(|it| it.gauges.contains_key("viewers")).await;
+        let mut raw = Raw::connect(&shop, show, "").await;
+        raw.next_of("snapshot").await;
+        assert!(raw.next_of("frame").await["gauges"]["viewers"].is_array());
+    }
+}
+
+both! {
+    async fn a_restored_backup_has_a_new_epoch_and_everybody_begins_anew(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        for _ in 0..3 {
+            shop.pin(show, &lamp).await;
+        }
+        let ann = shop.buyer("ann").token.unwrap();
+        let mut viewer = Viewer::join(&shop, show, &format!("token={ann}")).await;
+        viewer.until(|it| it.mine.as_ref().is_some_and(|it| it["seq"] == 4)).await;
+        let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+        query("update show_head set epoch = 'restored', last_seq = 2 where show_id = $1").bind(show).run(&mut tx).await.unwrap();
+        query("delete from entry where show_id = $1 and seq > 2").bind(show).run(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        viewer.until(|it| it.epoch == "restored" && it.snapshots == 2 && it.position == 2).await;
+        viewer.until(|it| it.mine.as_ref().is_some_and(|it| it["seq"] == 2)).await;
+        shop.pin(show, &lamp).await;
+        viewer.until(|it| it.position == 3).await;
+        assert_eq!(viewer.kinds(), ["pin.set"]);
+    }
+}
+
+both! {
     async fn tokens_decide_who_watches_and_for_how_long(shop) {
         let show = shop.live_show().await;
         let other = shop.live_show().await;
@@ -225,9 +267,23 @@ both! {
         }
         assert_eq!(flood.closed().await, 4110);
 
+        // Fragments without an end are no message, but they do not go on for ever either.
+        let mut endless = Raw::connect(&shop, show, "").await;
+        let fragments = fragments_without_an_end();
+        let flooding = tokio::time::timeout(PATIENCE, endless.ws.get_mut().write_all(&fragments));
+        flooding.await.expect("the server neither stops reading nor waits for the end").ok();
+        assert_eq!(endless.closed().await, 4110);
+
         shop.pin(show, &lamp).await;
         witness.until(|it| it.pinned() == Some("The lamp")).await;
     }
+}
+
+/// The beginning of a text message and a million fragments of nothing.
+fn fragments_without_an_end() -> Vec<u8> {
+    let mut bytes = vec![0x01, 0x80, 0, 0, 0, 0];
+    bytes.extend([0x00, 0x80, 0, 0, 0, 0].repeat(1_000_000));
+    bytes
 }
 
 /// A single masked text frame of ten million bytes.
