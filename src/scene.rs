@@ -67,3 +67,28 @@ impl Scene {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        scene: Scene,
+        entries: Vec<Event>,
+        expected: Scene,
+    }
+
+    #[test]
+    fn the_fold_does_what_the_shared_vectors_say() {
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/vectors/fold.json")).unwrap();
+        assert!(!cases.is_empty());
+        for Case { name, mut scene, entries, expected } in cases {
+            for event in &entries {
+                scene.apply(event);
+            }
+            assert_eq!(scene, expected, "{name}");
+        }
+    }
+}

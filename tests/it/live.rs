@@ -4,16 +4,23 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use futures_util::future::join_all;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 use showcart::auth::Role;
 use showcart::db::{Turn, query};
+use showcart::ids::ShowId;
+use showcart::live::{self, Seq};
+use showcart::scene::Scene;
 use showcart::viewer::scene;
 use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use crate::harness::{PATIENCE, Raw, Shop, Viewer, both, time_question};
+use crate::harness::{Door, PATIENCE, Raw, Shop, Viewer, both, time_question};
 
 both! {
     async fn a_viewer_sees_what_is_pinned_and_every_change_after_it(shop) {
@@ -184,7 +191,7 @@ both! {
             let mut raw = Raw::connect(&shop, show, &format!("token={token}")).await;
             assert_eq!(raw.closed().await, code);
         }
-        let mut raw = Raw::connect(&shop, showcart::ids::ShowId::new(), "").await;
+        let mut raw = Raw::connect(&shop, ShowId::new(), "").await;
         assert_eq!(raw.closed().await, 4004);
 
         // By subprotocol, and renewed by message.
@@ -366,6 +373,116 @@ both! {
         assert_eq!(host.delete("/v1/shows").await.refusal(), (405, "method_not_allowed"));
         let large = crate::harness::Answer::read(host.request(reqwest::Method::POST, "/v1/shows").header("idempotency-key", "l").body(vec![b' '; 100_000]).send().await).await;
         assert_eq!(large.refusal(), (413, "payload_too_large"));
+    }
+}
+
+/// What somebody at the control panel does. A feature that puts something on stage adds its commands here and in
+/// [`obey`].
+#[derive(Debug, Clone)]
+enum Stage {
+    Pin { product: usize },
+    Unpin,
+    End,
+}
+
+fn any_stage() -> impl Strategy<Value = Stage> {
+    prop_oneof![
+        6 => (0..2usize).prop_map(|product| Stage::Pin { product }),
+        2 => Just(Stage::Unpin),
+        1 => Just(Stage::End),
+    ]
+}
+
+/// Does it over HTTP; a refusal (the show has ended) is as good an answer as any.
+async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
+    let (host, pin) = (node.host(), format!("/v1/shows/{show}/pin"));
+    let answer = match stage {
+        Stage::Pin { product } => host.put(&pin, json!({ "product_id": products[*product] })).await,
+        Stage::Unpin => host.delete(&pin).await,
+        Stage::End => host.post(&format!("/v1/shows/{show}/end"), json!({})).await,
+    };
+    assert!(answer.status < 300 || answer.status == 409, "{stage:?}: {answer:?}");
+}
+
+/// One thing that happens in a show, on one of its nodes.
+#[derive(Debug, Clone)]
+enum Step {
+    Stage(Stage),
+    /// Somebody joins while something happens.
+    Join(Stage),
+    /// One of the viewers hears everything, and goes on.
+    Hear(Index),
+    /// One of the viewers comes back, to this node, from wherever they were.
+    Resume(Index),
+}
+
+fn any_step() -> impl Strategy<Value = (usize, Step)> {
+    let step = prop_oneof![
+        6 => any_stage().prop_map(Step::Stage),
+        3 => any_stage().prop_map(Step::Join),
+        1 => any::<Index>().prop_map(Step::Hear),
+        2 => any::<Index>().prop_map(Step::Resume),
+    ];
+    (0..2usize, step)
+}
+
+async fn last_seq(shop: &Shop, show: ShowId) -> i64 {
+    let mut tx = shop.app.db.read().await.unwrap();
+    live::head(&mut tx, show).await.unwrap().unwrap().last_seq.0
+}
+
+/// fold(snapshot + tail) = fold(log), for everybody, whenever and wherever they came.
+async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[String], steps: &[(usize, Step)]) {
+    let show = nodes[0].live_show().await;
+    let mut viewers = vec![Viewer::join(nodes[0], show, "").await];
+    for (node, step) in steps {
+        let node = nodes[*node];
+        match step {
+            Step::Stage(stage) => obey(node, show, products, stage).await,
+            Step::Join(stage) => {
+                let joining = Viewer::join(node, show, "");
+                viewers.push(tokio::join!(joining, obey(node, show, products, stage)).0);
+            }
+            Step::Hear(who) => {
+                let last = last_seq(node, show).await;
+                let who = who.index(viewers.len());
+                viewers[who].until(|it| it.position >= last).await;
+            }
+            Step::Resume(who) => {
+                let viewer = viewers.swap_remove(who.index(viewers.len()));
+                viewers.push(viewer.resume(node, show, "").await);
+            }
+        }
+    }
+    let last = last_seq(nodes[0], show).await;
+    let mut tx = nodes[0].app.db.read().await.unwrap();
+    let mut fold = Scene::new("Autumn");
+    for entry in live::since(&mut tx, show, Seq(0), 10_000).await.unwrap() {
+        fold.apply(&entry.event().unwrap());
+    }
+    assert_eq!(scene(&mut tx, show).await.unwrap().2, fold, "the tables say what the log says");
+    drop(tx);
+    join_all(viewers.iter_mut().map(|it| it.until(|it| it.position == last))).await;
+    for viewer in viewers {
+        assert_eq!(viewer.scene.as_ref(), Some(&fold));
+    }
+}
+
+both! {
+    async fn a_snapshot_and_what_follows_it_lead_where_the_whole_log_leads(shop) {
+        let other = shop.second_node().await;
+        let products = [shop.product("lamp").await, shop.product("vase").await];
+        let config = proptest::test_runner::Config { cases: 6, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
+        let steps = proptest::collection::vec(any_step(), 1..40);
+        let result = tokio::task::block_in_place(|| {
+            TestRunner::new(config).run(&steps, |steps| {
+                Handle::current().block_on(everybody_ends_with_the_fold_of_the_log([&shop, &other], &products, &steps));
+                Ok(())
+            })
+        });
+        if let Err(error) = result {
+            panic!("{error}");
+        }
     }
 }
 
