@@ -69,6 +69,8 @@ struct NewProduct {
     on_hand: Option<Units>,
 }
 
+const IMAGE_URL_MAX: usize = 2_000;
+
 async fn write(
     State(app): State<App>,
     caller: Caller,
@@ -90,6 +92,10 @@ async fn write(
     }
     if new.on_hand.is_some_and(|it| !(0..=1_000_000_000).contains(&it.0)) {
         return Err(invalid("on_hand", "A count of units is 0 to 1,000,000,000."));
+    }
+    // It travels to every viewer with every pin.
+    if new.image_url.as_ref().is_some_and(|it| it.len() > IMAGE_URL_MAX) {
+        return Err(invalid("image_url", format!("An image's address has at most {IMAGE_URL_MAX} characters.")));
     }
     let mut tx = app.db.write(Turn::Host).await?;
     let product_id = ProductId::new();

@@ -1,5 +1,7 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -46,6 +48,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Query<T>> {
         Ok(Query(axum::extract::Query::<T>::from_request_parts(parts, state).await?.0))
+    }
+}
+
+/// A connection's place among those that may be open, in every request's extensions. Whoever takes the connection over (a
+/// socket) keeps it; the place is free when its last holder drops it.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<dyn Send + Sync>);
+
+impl Place {
+    pub fn of(held: impl Send + Sync + 'static) -> Place {
+        Place(Arc::new(held))
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Scene {
     pub show: Stage,
     pub pin: Option<Pin>,
     /// Sales that have not ended.
+    #[serde(default)]
     pub sales: BTreeMap<SaleId, SaleView>,
 }
 
@@ -114,6 +115,31 @@ impl Scene {
             | Event::RefundFailed(_)
             | Event::PaymentMismatch { .. }
             | Event::PaymentDuplicate { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        scene: Scene,
+        entries: Vec<Event>,
+        expected: Scene,
+    }
+
+    #[test]
+    fn the_fold_does_what_the_shared_vectors_say() {
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/vectors/fold.json")).unwrap();
+        assert!(!cases.is_empty());
+        for Case { name, mut scene, entries, expected } in cases {
+            for event in &entries {
+                scene.apply(event);
+            }
+            assert_eq!(scene, expected, "{name}");
         }
     }
 }

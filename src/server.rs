@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
 use crate::order;
+use crate::request::Place;
+use crate::telemetry;
 use crate::viewer::Pictures;
 
 /// Every route of the server.
@@ -26,6 +29,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
         .merge(crate::lineup::routes())
@@ -57,6 +61,12 @@ async fn readyz(State(app): State<App>) -> Response {
     }
 }
 
+/// For Prometheus. Behind a proxy this path is not for the public.
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    app.live.measure();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
+}
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
@@ -70,12 +80,15 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
 pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
+    telemetry::install();
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
     tokio::spawn(order::settle::run(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();
+    let connections_max = app.config.limits.connections_max;
+    let places = Arc::new(Semaphore::new(connections_max));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -92,23 +105,24 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
             }
         };
         let limits = &app.config.limits;
-        if closing.receiver_count() > limits.connections_max {
+        let Ok(place) = places.clone().try_acquire_owned() else {
             metrics::counter!("showcart_connections_refused_total", "reason" => "process").increment(1);
             continue;
-        }
+        };
         let Some(address) = addresses.enter(peer.ip(), limits.connections_per_address_max) else {
             metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
             continue;
         };
-        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), address));
+        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), Place::of((place, address))));
     }
     app.drain();
     app.live.drain().await;
     drop(listener);
-    drop(closed);
     closing.send_replace(());
-    if tokio::time::timeout(GRACE, closing.closed()).await.is_err() {
-        tracing::warn!(open = closing.receiver_count(), "connections were still open at the end");
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(GRACE, places.acquire_many(all)).await.is_err() {
+        let open = connections_max - places.available_permits();
+        tracing::warn!(open, "connections were still open at the end");
     }
 }
 
@@ -136,7 +150,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     mut closed: watch::Receiver<()>,
-    _address: Address,
+    place: Place,
 ) {
     // Without it small frames wait for the acknowledgement of the frame before.
     if stream.set_nodelay(true).is_err() {
@@ -145,6 +159,7 @@ async fn connection(
     let service =
         TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(place.clone());
             request.map(axum::body::Body::new)
         }));
     let connection = hyper::server::conn::http1::Builder::new()

@@ -26,7 +26,7 @@ use crate::db::{Db, Tx};
 use crate::error::{Code, Error, Problem, Result, problem};
 use crate::ids::{BuyerId, GuestId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, Snapshot, Socket, Source};
-use crate::request::Path;
+use crate::request::{Path, Place};
 use crate::scene::{Scene, Stage};
 use crate::{order, pin, sale, show};
 
@@ -52,7 +52,10 @@ async fn connect(State(app): State<App>, Path(show): Path<ShowId>, mut request: 
     let token = token.or_else(|| query_value(&query, "token"));
     let since = query_value(&query, "since").and_then(|it| position(&it));
     let upgrade = hyper::upgrade::on(&mut request);
+    let place = request.extensions_mut().remove::<Place>();
     tokio::spawn(async move {
+        // The HTTP connection ends with the upgrade; its place among the open ones goes on to the socket.
+        let _place = place;
         // A client that goes away during the handshake is none of our business.
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
@@ -137,20 +140,21 @@ async fn watch(
             },
         )
         .await;
-    let Some(seat) = seat else {
+    let Some(_seat) = seat else {
         socket.close(Close::Restarting);
         return live::read(&socket, early, limits, &mut Nobody).await;
     };
     let mut session = Watching { ends: ends(&app, &caller), app, show, caller };
     live::read(&socket, early, limits, &mut session).await;
-    seat.leave().await;
 }
 
 /// Who comes, and what the hello says to them; or why they may not.
 async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, String), Close> {
+    if app.is_draining() {
+        return Err(Close::Restarting);
+    }
     let now = app.clock.now();
-    let known = async { show::exists(&mut app.db.read().await?, show).await };
-    match known.await {
+    match exists(app, show).await {
         Ok(true) => {}
         Ok(false) => return Err(Close::NoShow),
         Err(error) => {
@@ -173,6 +177,14 @@ async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, 
         hello.push_str(&format!(r#","guest_token":"{guest}""#));
     }
     Ok((caller, hello))
+}
+
+/// The database is asked for the first viewer, not for the crowd.
+async fn exists(app: &App, show: ShowId) -> Result<bool> {
+    if app.live.has_room(show) {
+        return Ok(true);
+    }
+    Ok(show::exists(&mut app.db.read().await?, show).await?)
 }
 
 fn close_of(error: &Error) -> Close {

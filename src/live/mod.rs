@@ -11,6 +11,7 @@ mod change;
 mod event;
 mod feed;
 mod log;
+mod presence;
 mod repair;
 mod ring;
 mod room;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use self::bus::{Bus, Message};
@@ -102,6 +104,7 @@ impl Live {
         }));
         tokio::spawn(hand_out(Arc::downgrade(&live.0), messages));
         tokio::spawn(repair::run(Arc::downgrade(&live.0)));
+        tokio::spawn(presence::run(Arc::downgrade(&live.0)));
         live
     }
 
@@ -148,6 +151,11 @@ impl Live {
         None
     }
 
+    /// Whether this node has a room for the show, which then exists.
+    pub fn has_room(&self, show: ShowId) -> bool {
+        self.lock_rooms().get(&show).is_some_and(|it| !it.commands.is_closed())
+    }
+
     fn room(&self, show: ShowId) -> RoomHandle {
         let mut rooms = self.lock_rooms();
         if let Some(room) = rooms.get(&show).filter(|it| !it.commands.is_closed()) {
@@ -180,9 +188,15 @@ impl Live {
         self.0.behind.load(Ordering::Relaxed)
     }
 
+    /// Sets the gauges that are this engine's to set.
+    pub fn measure(&self) {
+        metrics::gauge!("showcart_sockets_open").set(self.open_sockets() as f64);
+        metrics::gauge!("showcart_rooms_open").set(self.lock_rooms().len() as f64);
+        metrics::gauge!("showcart_viewers_behind").set(self.viewers_behind() as f64);
+    }
+
     fn count_behind(&self, change: i64) {
-        let behind = self.0.behind.fetch_add(change, Ordering::Relaxed) + change;
-        metrics::gauge!("showcart_viewers_behind").set(behind as f64);
+        self.0.behind.fetch_add(change, Ordering::Relaxed);
     }
 
     fn publish(&self, message: Message) {
@@ -191,20 +205,23 @@ impl Live {
 
     /// Asks every viewer to connect elsewhere within a window that their number allows, then closes who is still here.
     pub async fn drain(&self) {
-        let rooms: Vec<RoomHandle> = self.lock_rooms().values().cloned().collect();
         let open = self.open_sockets();
         if open == 0 {
             return;
         }
         let window = Duration::from_secs_f64((open as f64 / f64::from(self.0.limits.drain_per_second)).max(0.5));
-        for room in &rooms {
-            room.commands.send(Command::Drain(window)).await.ok();
-        }
+        self.tell_rooms(|| Command::Drain(window)).await;
         self.until_empty(window + Duration::from_secs(1)).await;
-        for room in &rooms {
-            room.commands.send(Command::Stop).await.ok();
-        }
+        self.tell_rooms(|| Command::Stop).await;
         self.until_empty(Duration::from_secs(4)).await;
+    }
+
+    /// Tells every room that there is now; one that does not listen, because its database is silent, keeps nobody waiting.
+    async fn tell_rooms(&self, command: impl Fn() -> Command) {
+        let rooms: Vec<RoomHandle> = self.lock_rooms().values().cloned().collect();
+        for room in rooms {
+            room.commands.send_timeout(command(), Duration::from_millis(200)).await.ok();
+        }
     }
 
     async fn until_empty(&self, patience: Duration) {
@@ -243,16 +260,22 @@ pub struct Joining {
     pub hello: String,
 }
 
-/// A place in a room; [`Seat::leave`] must be called when the socket has ended.
+/// A place in a room, until it is dropped.
 pub struct Seat {
     key: usize,
     room: mpsc::Sender<Command>,
 }
 
-impl Seat {
-    pub async fn leave(self) {
-        // A room ends only when it is empty, so it is still there.
-        self.room.send(Command::Detach(self.key)).await.ok();
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A room that has ended has forgotten us; one that is busy is told as soon as it listens, by a task of its own because
+        // nothing can wait here.
+        if let Err(TrySendError::Full(leaving)) = self.room.try_send(Command::Detach(self.key))
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let room = self.room.clone();
+            runtime.spawn(async move { room.send(leaving).await.ok() });
+        }
     }
 }
 

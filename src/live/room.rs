@@ -36,7 +36,8 @@ pub(super) enum Command {
         last_seq: Seq,
         gauges: Vec<Gauge>,
     },
-    LogRead(Result<Vec<Entry>>),
+    /// The end of the log and the epoch that it is of; none when there is no show any more.
+    LogRead(Result<Option<(String, Vec<Entry>)>>),
     SnapshotRead {
         generation: u64,
         read: Result<Snapshot>,
@@ -226,7 +227,8 @@ impl Room {
             Command::Attach(attach, reply) => self.attach(attach, reply),
             Command::Detach(key) => self.detach(key),
             Command::Published(message) => {
-                if !message.entries.is_empty() && message.epoch != self.feed.epoch {
+                // Changes that left the head alone carry gauges only, and do not know the epoch.
+                if !message.epoch.is_empty() && message.epoch != self.feed.epoch {
                     // The next look of this node finds the new epoch; until then nothing of it makes sense here.
                     return;
                 }
@@ -342,20 +344,27 @@ impl Room {
         }
     }
 
+    /// A restored backup: positions and versions from before are worth nothing, and neither is what buyers had.
+    fn begin_epoch(&mut self, epoch: &str, last_seq: Seq) {
+        tracing::warn!(show.id = %self.show, "the log has a new epoch; every viewer gets a snapshot");
+        // Generations go on, so that what was asked for before counts as old.
+        let generation = self.feed.generation + 1;
+        self.feed = Feed::new(epoch, last_seq);
+        self.feed.generation = generation;
+        self.snapshot = None;
+        self.gap_since = None;
+        for (key, viewer) in &mut self.viewers {
+            if let Place::Following { .. } = viewer.place {
+                viewer.place = Place::Waiting { behind: false };
+            }
+            viewer.owe_mine();
+            self.pending.insert(key);
+        }
+    }
+
     fn repair(&mut self, epoch: &str, last_seq: Seq, gauges: Vec<Gauge>) {
         if *epoch != *self.feed.epoch {
-            // A restored backup: positions and versions from before are worth nothing.
-            tracing::warn!(show.id = %self.show, "the log has a new epoch; every viewer gets a snapshot");
-            self.feed = Feed::new(epoch, last_seq);
-            self.snapshot = None;
-            let keys: Vec<usize> = self.viewers.iter().map(|(key, _)| key).collect();
-            for key in keys {
-                let viewer = &mut self.viewers[key];
-                if let Place::Following { .. } = viewer.place {
-                    viewer.place = Place::Waiting { behind: false };
-                }
-                self.pending.insert(key);
-            }
+            self.begin_epoch(epoch, last_seq);
         }
         for gauge in gauges {
             self.gauges.join(self.feed.take_gauge(gauge));
@@ -366,10 +375,13 @@ impl Room {
         }
     }
 
-    fn log_read(&mut self, read: Result<Vec<Entry>>) {
+    fn log_read(&mut self, read: Result<Option<(String, Vec<Entry>)>>) {
         self.reading_log = false;
         match read {
-            Ok(entries) => {
+            // Entries of another epoch have the same numbers and say other things; the next look of this node sorts it out.
+            Ok(Some((epoch, _))) if *epoch != *self.feed.epoch => self.read_after = Instant::now() + RETRY,
+            Ok(None) => self.read_after = Instant::now() + RETRY,
+            Ok(Some((_, entries))) => {
                 let more = entries.len() as i64 == READ_MAX;
                 metrics::counter!("showcart_log_repairs_total").increment(1);
                 self.gap_since = None;
@@ -469,7 +481,9 @@ impl Room {
             if count % BREATH == BREATH - 1 {
                 tokio::task::yield_now().await;
             }
-            if (if viewer.desk { to.desk } else { to.all }) && !viewer.follow(feed, &mut frames, now, live) {
+            let hears = if viewer.desk { to.desk } else { to.all };
+            // Whoever is blocked is pending, and tried again at each tick.
+            if hears && viewer.blocked_since.is_none() && !viewer.follow(feed, &mut frames, now, live) {
                 pending.insert(key);
             }
         }
@@ -521,7 +535,8 @@ impl Room {
         self.ask(async move {
             let read = async {
                 let mut tx = live.db().read().await?;
-                Ok(log::since(&mut tx, show, after, READ_MAX).await?)
+                let Some(head) = log::head(&mut tx, show).await? else { return Ok(None) };
+                Ok(Some((head.epoch, log::since(&mut tx, show, after, READ_MAX).await?)))
             };
             Command::LogRead(read.await)
         });
@@ -563,12 +578,29 @@ impl Room {
     }
 }
 
+/// A room ends when it is empty, or because something in it is broken: then its viewers come back to a new one.
+impl Drop for Room {
+    fn drop(&mut self) {
+        for (_, viewer) in &self.viewers {
+            viewer.socket.close(Close::Restarting);
+            if let Place::Waiting { behind: true } = viewer.place {
+                self.live.count_behind(-1);
+            }
+        }
+        self.open.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Viewer {
     /// Sends what lies behind the cursor; false when this viewer must be looked at again.
     fn follow(&mut self, feed: &Feed, frames: &mut Frames, now: Millis, live: &Live) -> bool {
         let Place::Following { cursor, generation } = self.place else { return false };
         if !feed.covers(self.desk, cursor) {
             self.fall_behind(live);
+            return false;
+        }
+        if self.blocked_since.is_some() && !self.socket.takes_more() {
+            // The frame, which may be long and of use to nobody else, is not even made.
             return false;
         }
         match self.socket.send(frames.get(feed, self.desk, cursor, generation, now)) {
@@ -600,11 +632,11 @@ impl Viewer {
                     live.count_behind(-1);
                     self.caught_up_at = Some(Instant::now());
                     // Own entries may have passed while nothing could be sent.
-                    if self.buyer.is_some() {
-                        self.mine = MineState::Due;
-                    }
+                    self.owe_mine();
                 }
-                self.place = Place::Following { cursor: snapshot.seq, generation: snapshot.generation };
+                // Some gauges (the number of viewers) lie in no table, so that a snapshot cannot have them: the first frame
+                // brings them all.
+                self.place = Place::Following { cursor: snapshot.seq, generation: 0 };
                 self.blocked_since = None;
                 true
             }
@@ -623,6 +655,15 @@ impl Viewer {
         }
         self.place = Place::Waiting { behind: true };
         live.count_behind(1);
+    }
+
+    /// Whatever is being read for a buyer now is too old.
+    fn owe_mine(&mut self) {
+        self.mine = match (&self.buyer, self.mine) {
+            (None, _) => MineState::Told,
+            (Some(_), MineState::Asked { .. }) => MineState::Asked { again: true },
+            (Some(_), _) => MineState::Due,
+        };
     }
 
     fn is_waiting(&self) -> bool {

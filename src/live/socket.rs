@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WsFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
@@ -124,6 +125,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closing socket waits for the other side's farewell.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
 const READ_BUFFER: usize = 512;
+/// Readings of [`READ_BUFFER`] bytes until others get their turn.
+const READS_MAX: usize = 32;
 
 impl Socket {
     /// Takes over a connection after its upgrade.
@@ -175,6 +178,11 @@ impl Socket {
     pub(super) fn is_clear(&self) -> bool {
         let mut out = self.lock();
         !out.gone && out.closing.is_none() && out.flush(&self.tcp) == Flushed::All
+    }
+
+    /// Whether the kernel has room again, as far as is known without asking it.
+    pub(super) fn takes_more(&self) -> bool {
+        self.is_clear() && self.tcp.try_io(Interest::WRITABLE, || Ok(())).is_ok()
     }
 
     /// Answers the viewer's own message.
@@ -295,8 +303,9 @@ pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &m
         .max_frame_size(Some(limits.message_bytes_max));
     let mut ws = WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
     let mut allowance = Allowance::new(limits.messages_per_second_max);
+    let mut io = Io { socket, reads_left: READS_MAX };
     loop {
-        match ws.read(&mut Io(socket)) {
+        match ws.read(&mut io) {
             Ok(Message::Text(text)) => {
                 if !allowance.take() {
                     socket.close(Close::RateLimited);
@@ -310,7 +319,17 @@ pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &m
                     socket.close(Close::RateLimited);
                 }
             }
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && io.reads_left == 0 => {
+                // Reading what has arrived never waits, so a flood would keep everybody else from this thread. It counts as a
+                // message, because it may contain none: fragments without an end.
+                io.reads_left = READS_MAX;
+                tokio::task::yield_now().await;
+                if !allowance.take() {
+                    socket.close(Close::RateLimited);
+                }
+            }
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                io.reads_left = READS_MAX;
                 if !wait(socket, session).await {
                     break;
                 }
@@ -323,6 +342,7 @@ pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &m
                 socket.close(Close::NotText);
                 break linger(socket).await;
             }
+            Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => break,
             Err(WsError::Protocol(_)) => {
                 socket.close(Close::Broken);
                 break linger(socket).await;
@@ -372,10 +392,15 @@ async fn linger(socket: &Socket) {
     let mut waste = [0; 4_096];
     let drain = async {
         loop {
-            socket.lock().flush(&socket.tcp);
-            if socket.tcp.readable().await.is_err() {
+            let unwritten = socket.lock().flush(&socket.tcp) == Flushed::Part;
+            let ready = tokio::select! {
+                ready = socket.tcp.readable() => ready,
+                ready = socket.tcp.writable(), if unwritten => ready,
+            };
+            if ready.is_err() {
                 return;
             }
+            tokio::task::yield_now().await;
             match socket.tcp.try_read(&mut waste) {
                 Ok(0) => return,
                 Ok(_) => {}
@@ -396,17 +421,21 @@ async fn at(moment: Option<Instant>) {
 }
 
 /// The socket as tungstenite sees it: it reads what has arrived, and what it writes is queued behind our own frames.
-struct Io<'a>(&'a Socket);
+struct Io<'a> {
+    socket: &'a Socket,
+    reads_left: usize,
+}
 
 impl io::Read for Io<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.tcp.try_read(bytes)
+        self.reads_left = self.reads_left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        self.socket.tcp.try_read(bytes)
     }
 }
 
 impl io::Write for Io<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut out = self.0.lock();
+        let mut out = self.socket.lock();
         // After our own close frame nothing follows, not even tungstenite's answer to the other side's.
         if out.closing.is_none() {
             out.replies.extend_from_slice(bytes);
@@ -418,7 +447,7 @@ impl io::Write for Io<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.lock().flush(&self.0.tcp);
+        self.socket.lock().flush(&self.socket.tcp);
         Ok(())
     }
 }
@@ -451,3 +480,88 @@ impl Allowance {
 
 /// What a room holds of a viewer.
 pub(super) type SharedSocket = Arc<Socket>;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// A socket of ours, and the other side of it, which takes little.
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4_096).unwrap();
+        let connecting = client.connect(listener.local_addr().unwrap());
+        let (accepted, connected) = tokio::join!(listener.accept(), connecting);
+        (Socket::adopt(accepted.unwrap().0).unwrap(), connected.unwrap())
+    }
+
+    /// What a socket's reading task does while nothing is said to it.
+    async fn read_on(socket: &Socket) {
+        struct Silent;
+        impl Session for Silent {
+            async fn text(&mut self, _: &str) -> Option<String> {
+                None
+            }
+
+            fn ends(&self) -> Option<Instant> {
+                None
+            }
+        }
+        let limits = ReadLimits { message_bytes_max: 100, messages_per_second_max: 10 };
+        read(socket, Bytes::new(), limits, &mut Silent).await;
+    }
+
+    #[tokio::test]
+    async fn of_a_viewer_who_does_not_read_the_rest_of_one_frame_is_kept_and_comes_out_whole() {
+        let (socket, mut client) = pair().await;
+        let long = Frame::text(&"x".repeat(1_000_000));
+        let short = Frame::text("short");
+        assert_eq!(socket.send(&long), Sent::Taken);
+        for _ in 0..3 {
+            assert_eq!((socket.send(&short), socket.takes_more()), (Sent::Blocked, false));
+        }
+        let mut begun = vec![0; long.0.len()];
+        let whole = async { client.read_exact(&mut begun).await.unwrap() };
+        tokio::select! {
+            () = read_on(&socket) => panic!("nobody closed the socket"),
+            _ = whole => {}
+        }
+        assert_eq!(begun, long.0);
+        // Nothing of the frames that were refused is in between.
+        assert_eq!(socket.send(&short), Sent::Taken);
+        let mut next = vec![0; short.0.len()];
+        client.read_exact(&mut next).await.unwrap();
+        assert_eq!(next, short.0);
+    }
+
+    #[tokio::test]
+    async fn the_close_frame_stands_behind_what_was_begun_and_is_the_last_word() {
+        let (socket, mut client) = pair().await;
+        let long = Frame::text(&"x".repeat(300_000));
+        assert_eq!(socket.send(&long), Sent::Taken);
+        socket.close(Close::Slow);
+        assert_eq!(socket.send(&long), Sent::Gone);
+        socket.close(Close::Restarting);
+        let mut all = Vec::new();
+        let (_, heard) = tokio::join!(read_on(&socket), client.read_to_end(&mut all));
+        heard.unwrap();
+        let (frame, farewell) = all.split_at(long.0.len());
+        assert_eq!(frame, long.0);
+        assert_eq!(
+            (farewell[0], &farewell[2..4], &farewell[4..]),
+            (0x88, &4108u16.to_be_bytes()[..], &b"too slow"[..])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_cut_is_gone() {
+        let (socket, client) = pair().await;
+        drop(client);
+        read_on(&socket).await;
+        assert_eq!(socket.send(&Frame::text("anybody?")), Sent::Gone);
+        assert!(!socket.is_clear());
+    }
+}

@@ -4,15 +4,23 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use futures_util::future::join_all;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 use showcart::auth::Role;
+use showcart::db::{Turn, query};
+use showcart::ids::ShowId;
+use showcart::live::{self, Seq};
+use showcart::scene::Scene;
 use showcart::viewer::scene;
 use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use crate::harness::{PATIENCE, Raw, Shop, Viewer, both, time_question};
+use crate::harness::{Door, PATIENCE, Raw, Shop, Viewer, both, time_question};
 
 both! {
     async fn a_viewer_sees_what_is_pinned_and_every_change_after_it(shop) {
@@ -132,6 +140,47 @@ both! {
 }
 
 both! {
+    async fn who_comes_to_a_stopping_node_is_sent_elsewhere(shop) {
+        let show = shop.live_show().await;
+        shop.app.drain();
+        assert_eq!(Raw::connect(&shop, show, "").await.closed().await, 1012);
+    }
+}
+
+both! {
+    async fn who_joins_hears_gauges_that_have_not_changed_for_long(shop) {
+        let show = shop.live_show().await;
+        let mut first = Viewer::join(&shop, show, "").await;
+        first.until(|it| it.gauges.contains_key("viewers")).await;
+        let mut raw = Raw::connect(&shop, show, "").await;
+        raw.next_of("snapshot").await;
+        assert!(raw.next_of("frame").await["gauges"]["viewers"].is_array());
+    }
+}
+
+both! {
+    async fn a_restored_backup_has_a_new_epoch_and_everybody_begins_anew(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        for _ in 0..3 {
+            shop.pin(show, &lamp).await;
+        }
+        let ann = shop.buyer("ann").token.unwrap();
+        let mut viewer = Viewer::join(&shop, show, &format!("token={ann}")).await;
+        viewer.until(|it| it.mine.as_ref().is_some_and(|it| it["seq"] == 4)).await;
+        let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+        query("update show_head set epoch = 'restored', last_seq = 2 where show_id = $1").bind(show).run(&mut tx).await.unwrap();
+        query("delete from entry where show_id = $1 and seq > 2").bind(show).run(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        viewer.until(|it| it.epoch == "restored" && it.snapshots == 2 && it.position == 2).await;
+        viewer.until(|it| it.mine.as_ref().is_some_and(|it| it["seq"] == 2)).await;
+        shop.pin(show, &lamp).await;
+        viewer.until(|it| it.position == 3).await;
+        assert_eq!(viewer.kinds(), ["pin.set"]);
+    }
+}
+
+both! {
     async fn tokens_decide_who_watches_and_for_how_long(shop) {
         let show = shop.live_show().await;
         let other = shop.live_show().await;
@@ -142,7 +191,7 @@ both! {
             let mut raw = Raw::connect(&shop, show, &format!("token={token}")).await;
             assert_eq!(raw.closed().await, code);
         }
-        let mut raw = Raw::connect(&shop, showcart::ids::ShowId::new(), "").await;
+        let mut raw = Raw::connect(&shop, ShowId::new(), "").await;
         assert_eq!(raw.closed().await, 4004);
 
         // By subprotocol, and renewed by message.
@@ -225,9 +274,23 @@ both! {
         }
         assert_eq!(flood.closed().await, 4110);
 
+        // Fragments without an end are no message, but they do not go on for ever either.
+        let mut endless = Raw::connect(&shop, show, "").await;
+        let fragments = fragments_without_an_end();
+        let flooding = tokio::time::timeout(PATIENCE, endless.ws.get_mut().write_all(&fragments));
+        flooding.await.expect("the server neither stops reading nor waits for the end").ok();
+        assert_eq!(endless.closed().await, 4110);
+
         shop.pin(show, &lamp).await;
         witness.until(|it| it.pinned() == Some("The lamp")).await;
     }
+}
+
+/// The beginning of a text message and a million fragments of nothing.
+fn fragments_without_an_end() -> Vec<u8> {
+    let mut bytes = vec![0x01, 0x80, 0, 0, 0, 0];
+    bytes.extend([0x00, 0x80, 0, 0, 0, 0].repeat(1_000_000));
+    bytes
 }
 
 /// A single masked text frame of ten million bytes.
@@ -310,6 +373,116 @@ both! {
         assert_eq!(host.delete("/v1/shows").await.refusal(), (405, "method_not_allowed"));
         let large = crate::harness::Answer::read(host.request(reqwest::Method::POST, "/v1/shows").header("idempotency-key", "l").body(vec![b' '; 100_000]).send().await).await;
         assert_eq!(large.refusal(), (413, "payload_too_large"));
+    }
+}
+
+/// What somebody at the control panel does. A feature that puts something on stage adds its commands here and in
+/// [`obey`].
+#[derive(Debug, Clone)]
+enum Stage {
+    Pin { product: usize },
+    Unpin,
+    End,
+}
+
+fn any_stage() -> impl Strategy<Value = Stage> {
+    prop_oneof![
+        6 => (0..2usize).prop_map(|product| Stage::Pin { product }),
+        2 => Just(Stage::Unpin),
+        1 => Just(Stage::End),
+    ]
+}
+
+/// Does it over HTTP; a refusal (the show has ended) is as good an answer as any.
+async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
+    let (host, pin) = (node.host(), format!("/v1/shows/{show}/pin"));
+    let answer = match stage {
+        Stage::Pin { product } => host.put(&pin, json!({ "product_id": products[*product] })).await,
+        Stage::Unpin => host.delete(&pin).await,
+        Stage::End => host.post(&format!("/v1/shows/{show}/end"), json!({})).await,
+    };
+    assert!(answer.status < 300 || answer.status == 409, "{stage:?}: {answer:?}");
+}
+
+/// One thing that happens in a show, on one of its nodes.
+#[derive(Debug, Clone)]
+enum Step {
+    Stage(Stage),
+    /// Somebody joins while something happens.
+    Join(Stage),
+    /// One of the viewers hears everything, and goes on.
+    Hear(Index),
+    /// One of the viewers comes back, to this node, from wherever they were.
+    Resume(Index),
+}
+
+fn any_step() -> impl Strategy<Value = (usize, Step)> {
+    let step = prop_oneof![
+        6 => any_stage().prop_map(Step::Stage),
+        3 => any_stage().prop_map(Step::Join),
+        1 => any::<Index>().prop_map(Step::Hear),
+        2 => any::<Index>().prop_map(Step::Resume),
+    ];
+    (0..2usize, step)
+}
+
+async fn last_seq(shop: &Shop, show: ShowId) -> i64 {
+    let mut tx = shop.app.db.read().await.unwrap();
+    live::head(&mut tx, show).await.unwrap().unwrap().last_seq.0
+}
+
+/// fold(snapshot + tail) = fold(log), for everybody, whenever and wherever they came.
+async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[String], steps: &[(usize, Step)]) {
+    let show = nodes[0].live_show().await;
+    let mut viewers = vec![Viewer::join(nodes[0], show, "").await];
+    for (node, step) in steps {
+        let node = nodes[*node];
+        match step {
+            Step::Stage(stage) => obey(node, show, products, stage).await,
+            Step::Join(stage) => {
+                let joining = Viewer::join(node, show, "");
+                viewers.push(tokio::join!(joining, obey(node, show, products, stage)).0);
+            }
+            Step::Hear(who) => {
+                let last = last_seq(node, show).await;
+                let who = who.index(viewers.len());
+                viewers[who].until(|it| it.position >= last).await;
+            }
+            Step::Resume(who) => {
+                let viewer = viewers.swap_remove(who.index(viewers.len()));
+                viewers.push(viewer.resume(node, show, "").await);
+            }
+        }
+    }
+    let last = last_seq(nodes[0], show).await;
+    let mut tx = nodes[0].app.db.read().await.unwrap();
+    let mut fold = Scene::new("Autumn");
+    for entry in live::since(&mut tx, show, Seq(0), 10_000).await.unwrap() {
+        fold.apply(&entry.event().unwrap());
+    }
+    assert_eq!(scene(&mut tx, show).await.unwrap().2, fold, "the tables say what the log says");
+    drop(tx);
+    join_all(viewers.iter_mut().map(|it| it.until(|it| it.position == last))).await;
+    for viewer in viewers {
+        assert_eq!(viewer.scene.as_ref(), Some(&fold));
+    }
+}
+
+both! {
+    async fn a_snapshot_and_what_follows_it_lead_where_the_whole_log_leads(shop) {
+        let other = shop.second_node().await;
+        let products = [shop.product("lamp").await, shop.product("vase").await];
+        let config = proptest::test_runner::Config { cases: 6, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
+        let steps = proptest::collection::vec(any_step(), 1..40);
+        let result = tokio::task::block_in_place(|| {
+            TestRunner::new(config).run(&steps, |steps| {
+                Handle::current().block_on(everybody_ends_with_the_fold_of_the_log([&shop, &other], &products, &steps));
+                Ok(())
+            })
+        });
+        if let Err(error) = result {
+            panic!("{error}");
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod harness;
 
 mod checkout;
 mod live;
+mod process;
 mod sandbox;
 mod server;
+mod slow;
 mod tidy;

@@ -1,6 +1,6 @@
 //! The server itself: probes, unknown paths.
 
-use crate::harness::both;
+use crate::harness::{Viewer, both};
 
 both! {
     async fn a_fresh_server_is_alive_and_ready(shop) {
@@ -22,5 +22,22 @@ both! {
         assert_eq!(shop.get("/healthz").await.status, 200);
         let answer = shop.get("/readyz").await;
         assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("draining")));
+    }
+}
+
+both! {
+    async fn prometheus_reads_what_a_server_is_doing(shop) {
+        let show = shop.live_show().await;
+        let lamp = shop.product("lamp").await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        shop.pin(show, &lamp).await;
+        viewer.until(|it| it.pinned().is_some()).await;
+        let answer = shop.get("/metrics").await;
+        let text = answer.body.as_str().expect("text");
+        assert_eq!(answer.status, 200);
+        // Other tests of this process share the counters; gauges are set for the server that is asked.
+        for line in ["# HELP showcart_sockets_open ", "# TYPE showcart_pass_seconds histogram", "showcart_pass_seconds_bucket{le="] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

@@ -134,3 +134,15 @@ fn statements_keep_to_the_dialect_of_both_databases() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn every_metric_is_described() {
+    let sources = sources();
+    let described = &sources.iter().find(|(path, _)| path == Path::new("telemetry.rs")).expect("telemetry.rs").1;
+    for (path, text) in &sources {
+        for name in text.split("\"showcart_").skip(1).filter_map(|it| it.split('"').next()) {
+            let name = format!("\"showcart_{name}\"");
+            assert!(described.contains(&name), "{}: src/telemetry.rs does not describe {name}", path.display());
+        }
+    }
+}

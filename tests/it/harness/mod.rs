@@ -1,7 +1,8 @@
-//! The language of the tests: a [`Shop`] is a running server with a database of its own; [`Person`]s talk to it over HTTP,
-//! [`Viewer`]s watch over real sockets.
+//! The language of the tests: a [`Shop`] is a running server with a database of its own, a [`Process`] is one in a process
+//! of its own; through the [`Door`] of either [`Person`]s talk to it over HTTP, [`Viewer`]s watch over real sockets.
 
 mod postgres;
+mod process;
 mod viewer;
 
 use std::net::SocketAddr;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::app::App;
-use showcart::auth::Role;
+use showcart::auth::{Keys, Role};
+use showcart::clock::Clock;
 use showcart::config::Config;
 use showcart::ids::ShowId;
 use showcart::payment::sandbox::{LOOPBACK_API_KEY, Sandbox, Settings};
@@ -18,6 +20,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
+pub(crate) use process::Process;
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
 /// Runs a test on SQLite and on PostgreSQL; `alone` runs it while no other test has a shop, because it measures time.
@@ -56,6 +59,24 @@ macro_rules! both {
 }
 pub(crate) use both;
 
+/// Runs tests that start their own servers on SQLite and on PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name($crate::harness::Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::$name($crate::harness::Backend::Postgres).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
     Sqlite,
@@ -65,10 +86,12 @@ pub(crate) enum Backend {
 /// Nothing that a test waits for takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+const SECRET: &str = "a secret that only this test's server knows";
+
+/// A server in the process of the test.
 pub(crate) struct Shop {
     pub(crate) app: App,
-    pub(crate) address: SocketAddr,
-    http: reqwest::Client,
+    door: Door,
     stop: Option<oneshot::Sender<()>>,
     folder: TempDir,
     _company: Company,
@@ -91,6 +114,22 @@ async fn sandbox(folder: &std::path::Path) -> String {
     let sandbox = Sandbox::open(settings).await.expect("the sandbox opens its ledger");
     tokio::spawn(sandbox.serve(listener, std::future::pending()));
     url
+}
+
+/// A running server, seen from outside.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    http: reqwest::Client,
+    keys: Keys,
+    clock: Clock,
+}
+
+impl std::ops::Deref for Shop {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
 }
 
 /// What the server answered.
@@ -117,7 +156,7 @@ impl Shop {
                 Backend::Sqlite => None,
                 Backend::Postgres => Some(postgres::fresh_database().await),
             },
-            secret: Some("a secret that only this test's server knows".into()),
+            secret: Some(SECRET.into()),
             sandbox_url: match backend {
                 // The one inside the server.
                 Backend::Sqlite => None,
@@ -137,7 +176,23 @@ impl Shop {
         tokio::spawn(showcart::server::serve(listener, app.clone(), async {
             stopped.await.ok();
         }));
-        Shop { app, address, http: reqwest::Client::new(), stop: Some(stop), folder, _company: company }
+        let door = Door::open(address, &app.config, app.clock.clone()).await;
+        Shop { app, door, stop: Some(stop), folder, _company: company }
+    }
+
+    /// Moves the database's clock, for every process on it.
+    pub(crate) async fn advance(&self, by: Duration) {
+        let mut tx = self.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        showcart::db::query(
+            "insert into clock_offset (only_row, offset_ms) values (1, $1)
+             on conflict (only_row) do update set offset_ms = clock_offset.offset_ms + excluded.offset_ms",
+        )
+        .bind(by.as_millis() as i64)
+        .run(&mut tx)
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        self.app.renew_clock().await.unwrap();
     }
 
     /// A second node on the same database, with no other road between them.
@@ -160,6 +215,13 @@ impl Shop {
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+impl Door {
+    async fn open(address: SocketAddr, config: &Config, clock: Clock) -> Door {
+        let keys = Keys::open(config).await.expect("tests give their servers a secret");
+        Door { address, http: reqwest::Client::new(), keys, clock }
+    }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -167,11 +229,11 @@ impl Shop {
 
     pub(crate) fn token(&self, role: Role, subject: &str, show: Option<ShowId>, ttl: Duration) -> String {
         let subject = subject.parse().expect("tests name their people well");
-        self.app.keys.mint(&subject, role, show, self.app.clock.now() + ttl)
+        self.keys.mint(&subject, role, show, self.clock.now() + ttl)
     }
 
     pub(crate) fn person(&self, role: Role, subject: &str) -> Person<'_> {
-        Person { shop: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
+        Person { door: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
     }
 
     pub(crate) fn host(&self) -> Person<'_> {
@@ -183,7 +245,7 @@ impl Shop {
     }
 
     pub(crate) fn nobody(&self) -> Person<'_> {
-        Person { shop: self, token: None }
+        Person { door: self, token: None }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -226,21 +288,6 @@ impl Shop {
         sale["sale_id"].as_str().expect("a sale has an id").to_owned()
     }
 
-    /// Moves the database's clock, for every process on it.
-    pub(crate) async fn advance(&self, by: Duration) {
-        let mut tx = self.app.db.write(showcart::db::Turn::Control).await.unwrap();
-        showcart::db::query(
-            "insert into clock_offset (only_row, offset_ms) values (1, $1)
-             on conflict (only_row) do update set offset_ms = clock_offset.offset_ms + excluded.offset_ms",
-        )
-        .bind(by.as_millis() as i64)
-        .run(&mut tx)
-        .await
-        .unwrap();
-        tx.commit().await.unwrap();
-        self.app.renew_clock().await.unwrap();
-    }
-
     /// A product of the catalogue; its id.
     pub(crate) async fn product(&self, sku: &str) -> String {
         let new = json!({ "title": format!("The {sku}"), "price_minor": 2_500, "currency": "EUR" });
@@ -267,7 +314,7 @@ pub(crate) async fn confirm(order: &Value, method: &str) -> Answer {
 /// Somebody with a token.
 #[derive(Clone)]
 pub(crate) struct Person<'a> {
-    shop: &'a Shop,
+    door: &'a Door,
     pub(crate) token: Option<String>,
 }
 
@@ -326,7 +373,7 @@ impl Person<'_> {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.shop.http.request(method, self.shop.url(path));
+        let request = self.door.http.request(method, self.door.url(path));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

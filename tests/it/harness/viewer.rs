@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use showcart::ids::ShowId;
 use showcart::live::Event;
 use showcart::scene::Scene;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{PATIENCE, Shop};
+use super::{Door, PATIENCE};
 
 /// A socket without any understanding of what it says.
 pub(crate) struct Raw {
@@ -20,18 +20,36 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    pub(crate) async fn connect(shop: &Shop, show: ShowId, query: &str) -> Raw {
-        Raw::try_connect(shop, show, query, &[]).await.expect("the server upgrades")
+    pub(crate) async fn connect(door: &Door, show: ShowId, query: &str) -> Raw {
+        Raw::try_connect(door, show, query, &[]).await.expect("the server upgrades")
     }
 
     pub(crate) async fn try_connect(
-        shop: &Shop,
+        door: &Door,
         show: ShowId,
         query: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Raw, Error> {
-        let tcp = TcpStream::connect(shop.address).await.expect("the server accepts");
-        let url = format!("ws://{}/v1/shows/{show}/live?{query}", shop.address);
+        let tcp = TcpStream::connect(door.address).await.expect("the server accepts");
+        Raw::over(tcp, door, show, query, headers).await
+    }
+
+    /// Connects with a receive buffer of the smallest kind, so that not reading is felt at once.
+    pub(crate) async fn connect_narrow(door: &Door, show: ShowId, query: &str) -> Raw {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("before connecting it may be chosen");
+        let tcp = socket.connect(door.address).await.expect("the server accepts");
+        Raw::over(tcp, door, show, query, &[]).await.expect("the server upgrades")
+    }
+
+    async fn over(
+        tcp: TcpStream,
+        door: &Door,
+        show: ShowId,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Raw, Error> {
+        let url = format!("ws://{}/v1/shows/{show}/live?{query}", door.address);
         let mut request = url.into_client_request().expect("a valid address");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a valid header"));
@@ -94,8 +112,12 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     /// Connects; `query` holds the token and the position to resume from, if any.
-    pub(crate) async fn connect(shop: &Shop, show: ShowId, query: &str) -> Viewer {
-        let mut raw = Raw::connect(shop, show, query).await;
+    pub(crate) async fn connect(door: &Door, show: ShowId, query: &str) -> Viewer {
+        Viewer::greeted(Raw::connect(door, show, query).await).await
+    }
+
+    /// Takes over a socket that has heard nothing yet.
+    async fn greeted(mut raw: Raw) -> Viewer {
         let hello = raw.next().await.unwrap_or_else(|code| panic!("closed with {code} instead of a hello"));
         assert_eq!(hello["type"], "hello");
         Viewer {
@@ -114,16 +136,23 @@ impl Viewer {
     }
 
     /// Connects and waits for the picture.
-    pub(crate) async fn join(shop: &Shop, show: ShowId, query: &str) -> Viewer {
-        let mut viewer = Viewer::connect(shop, show, query).await;
+    pub(crate) async fn join(door: &Door, show: ShowId, query: &str) -> Viewer {
+        let mut viewer = Viewer::connect(door, show, query).await;
+        viewer.until(|it| it.scene.is_some()).await;
+        viewer
+    }
+
+    /// Joins with a receive buffer of the smallest kind.
+    pub(crate) async fn join_narrow(door: &Door, show: ShowId, query: &str) -> Viewer {
+        let mut viewer = Viewer::greeted(Raw::connect_narrow(door, show, query).await).await;
         viewer.until(|it| it.scene.is_some()).await;
         viewer
     }
 
     /// Comes back with what it had.
-    pub(crate) async fn resume(self, shop: &Shop, show: ShowId, query: &str) -> Viewer {
+    pub(crate) async fn resume(self, door: &Door, show: ShowId, query: &str) -> Viewer {
         let query = format!("{query}&since={}.{}", self.epoch, self.position);
-        let mut next = Viewer::connect(shop, show, &query).await;
+        let mut next = Viewer::connect(door, show, &query).await;
         if next.resumed {
             next.position = self.position;
             next.scene = self.scene;

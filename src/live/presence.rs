@@ -1,0 +1,105 @@
+//! Once a second: how many sockets this node has open in each show, which is both its part of the viewers' gauge and the
+//! sign that it is alive. Apart from `repair.rs`, because a database that cannot be written may still be read.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::log::{Gauge, ShowKey};
+use super::{Inner, Live};
+use crate::clock::Millis;
+use crate::db::{self, Turn, Tx, query};
+use crate::error::Result;
+use crate::ids::ShowId;
+
+const BEAT: Duration = Duration::from_secs(1);
+/// A node that has not said anything for this long has no viewers.
+const NODE_SILENT: Duration = Duration::from_secs(5);
+/// Numbers that do not change are repeated this often.
+const REPEAT: Duration = Duration::from_secs(2);
+/// Rows of nodes that ended longer ago are deleted when a node starts.
+const NODE_FORGOTTEN: Duration = Duration::from_secs(3_600);
+
+pub(super) async fn run(live: Weak<Inner>) {
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = Told::default();
+    loop {
+        beat.tick().await;
+        let Some(live) = live.upgrade().map(Live) else { return };
+        if let Err(error) = tell(&live, &mut told).await {
+            tracing::warn!(%error, "the number of viewers could not be written; trying again in a second");
+        }
+    }
+}
+
+/// The numbers of sockets that this node has written down.
+#[derive(Default)]
+struct Told {
+    sockets: HashMap<ShowId, usize>,
+    at: Option<Instant>,
+}
+
+#[derive(Serialize)]
+struct PresenceRow {
+    show_id: ShowId,
+    sockets: usize,
+}
+
+async fn tell(live: &Live, told: &mut Told) -> Result<()> {
+    let open: HashMap<ShowId, usize> =
+        live.lock_rooms().iter().map(|(show, room)| (*show, room.open.load(Ordering::Relaxed))).collect();
+    let fresh = told.at.is_some_and(|it| it.elapsed() < REPEAT);
+    if told.sockets == open && (fresh || open.is_empty()) {
+        return Ok(());
+    }
+    let left = told.sockets.keys().filter(|show| !open.contains_key(show)).map(|show| (*show, 0));
+    let rows: Vec<PresenceRow> = open
+        .iter()
+        .map(|(show, sockets)| (*show, *sockets))
+        .chain(left)
+        .map(|(show_id, sockets)| PresenceRow { show_id, sockets })
+        .collect();
+    let mut tx = live.db().write(Turn::Control).await?;
+    let now = tx.now().await?;
+    query(
+        "insert into presence (node_id, show_id, sockets, at)
+         select $1, value->>'show_id', cast(value->>'sockets' as bigint), $2 from json_each($3) where true
+         on conflict (show_id, node_id) do update set sockets = excluded.sockets, at = excluded.at",
+    )
+    .bind(live.0.node)
+    .bind(now)
+    .bind_json(&rows)
+    .run(&mut tx)
+    .await?;
+    if told.at.is_none() {
+        query("delete from presence where at < $1").bind(now - NODE_FORGOTTEN).run(&mut tx).await?;
+    }
+    tx.commit().await?;
+    told.sockets = open;
+    told.at = Some(Instant::now());
+    Ok(())
+}
+
+/// The viewers of each show over all nodes, as gauges whose version is the moment of the sample.
+pub(super) async fn viewers_of(tx: &mut Tx, shows: &[ShowKey], now: Millis) -> db::Result<Vec<(ShowId, Gauge)>> {
+    let counts: Vec<(ShowId, i64)> = query(
+        "select show_id, cast(sum(sockets) as bigint) from presence
+         where at > $1 and show_id in (select value->>'show_id' from json_each($2)) group by show_id",
+    )
+    .bind(now - NODE_SILENT)
+    .bind_json(&shows)
+    .all(tx)
+    .await?;
+    let gauge = |count: i64| Gauge {
+        name: "viewers".into(),
+        desk_only: false,
+        version: now.0,
+        value: count.to_string().into(),
+        at: now,
+    };
+    Ok(counts.into_iter().map(|(show, count)| (show, gauge(count))).collect())
+}

@@ -1,0 +1,141 @@
+//! A server in a process of its own, as an operator runs it: for everything that ends or measures a process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use showcart::clock::{Clock, Millis};
+use showcart::config::Config;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{Backend, Door, PATIENCE, SECRET, postgres};
+
+/// `showcart serve` on a database of its own, which outlives it; dropping it kills the process.
+pub(crate) struct Process {
+    door: Door,
+    child: Child,
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl std::ops::Deref for Process {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+impl Process {
+    /// Starts a server with further settings, such as `("SHOWCART_FAILPOINTS", "after_commit=1")`.
+    pub(crate) async fn serve(backend: Backend, settings: &[(&str, &str)]) -> Process {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut all = vec![
+            ("LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            ("DATA_DIR".into(), folder.path().display().to_string()),
+            ("SHOWCART_SECRET".into(), SECRET.into()),
+        ];
+        if backend == Backend::Postgres {
+            all.push(("DATABASE_URL".into(), postgres::fresh_database().await));
+            // In the process of the test: it goes on when the server dies. On SQLite it dies with the server, and its ledger
+            // does not.
+            all.push(("SANDBOX_URL".into(), super::sandbox(folder.path()).await));
+        }
+        all.push(("PROVIDER_RATE".into(), "0".into()));
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let (child, address) = start(&all, &folder).await;
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let clock = Clock::starting_at(Millis(wall.as_millis().try_into().expect("a moment of this era")));
+        let config = Config { secret: Some(SECRET.into()), ..Config::default() };
+        Process { door: Door::open(address, &config, clock).await, child, settings: all, folder }
+    }
+
+    /// Starts another process on the same files, with the same settings but for these; the one before has ended.
+    pub(crate) async fn restart(&mut self, settings: &[(&str, &str)]) {
+        self.exited().await;
+        for (name, value) in settings {
+            self.settings.retain(|(it, _)| it != name);
+            self.settings.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        let (child, address) = start(&self.settings, &self.folder).await;
+        (self.child, self.door.address) = (child, address);
+    }
+
+    /// Ends the process without any farewell.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("our own process can be killed");
+    }
+
+    /// Asks the process to stop; [`Process::exited`] says how it ended.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().expect("a process that runs").to_string();
+        let done = std::process::Command::new("kill").args(["-TERM", &id]).status();
+        assert!(done.expect("`kill` is part of every Unix").success());
+    }
+
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("the process ends in time").expect("our own process can be waited for")
+    }
+
+    /// Resident memory.
+    pub(crate) fn rss_kb(&self) -> u64 {
+        let id = self.child.id().expect("a process that runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells about processes");
+        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+
+    /// The sum of a metric over its labels; zero when nothing was measured.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = self.get("/metrics").await.ok();
+        let lines = answer.as_str().expect("text").lines().filter(|it| !it.starts_with('#'));
+        let values = lines.filter_map(|it| {
+            let (series, value) = it.rsplit_once(' ')?;
+            (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().expect("a number"))
+        });
+        values.sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(log(&self.folder)).unwrap_or_default();
+            eprintln!("--- what the server said:\n{said}---");
+        }
+    }
+}
+
+fn log(folder: &TempDir) -> PathBuf {
+    folder.path().join("stderr")
+}
+
+async fn start(settings: &[(String, String)], folder: &TempDir) -> (Child, SocketAddr) {
+    let stderr = std::fs::File::options().create(true).append(true).open(log(folder)).expect("a file in our folder");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_showcart"))
+        .arg("serve")
+        // What the developer's shell sets is not for this server.
+        .env_clear()
+        .envs(settings.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary that was built with these tests");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped above")).lines();
+    let line = tokio::time::timeout(PATIENCE, stdout.next_line()).await.expect("the server starts in time");
+    let address = line
+        .expect("text")
+        .and_then(|it| it.strip_prefix("showcart is listening on http://").and_then(|it| it.parse().ok()));
+    let Some(address) = address else {
+        let said = std::fs::read_to_string(log(folder)).unwrap_or_default();
+        panic!("the server did not say where it listens:\n{said}");
+    };
+    // A pipe that nobody reads would stop a server that prints.
+    tokio::spawn(async move { stdout.into_inner().read_to_end(&mut Vec::new()).await });
+    (child, address)
+}
