@@ -65,6 +65,9 @@ fn describe() {
     describe_counter!("showcart_lane_alarms_total", "Commands that the database refused for a reason nobody foresaw.");
     describe_counter!("showcart_provider_errors_total", "Calls of the payment provider whose outcome is unknown.");
     describe_counter!("showcart_payments_overdue_total", "Looks that found units waiting for the provider too long.");
-    describe_counter!("showcart_refunds_failed_total", "Refunds that the provider will not send: somebody has to look.");
+    describe_counter!(
+        "showcart_refunds_failed_total",
+        "Refunds that the provider will not send: somebody has to look."
+    );
     describe_counter!("showcart_events_unknown_total", "Events of the provider about payments that are not ours.");
 }

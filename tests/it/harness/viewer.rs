@@ -151,7 +151,9 @@ impl Viewer {
 
     /// Comes back with what it had.
     pub(crate) async fn resume(self, door: &Door, show: ShowId, query: &str) -> Viewer {
-        let query = format!("{query}&since={}.{}", self.epoch, self.position);
+        // Whoever has no picture yet has no position either.
+        let since = self.scene.is_some().then(|| format!("&since={}.{}", self.epoch, self.position));
+        let query = format!("{query}{}", since.unwrap_or_default());
         let mut next = Viewer::connect(door, show, &query).await;
         if next.resumed {
             next.position = self.position;
