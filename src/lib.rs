@@ -40,6 +40,7 @@ pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds
 pub mod pin; // the product on screen
 pub mod viewer; // the snapshot of a show, and the socket route
+pub mod page; // a page to look at
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down

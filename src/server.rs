@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header;
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
@@ -26,6 +27,7 @@ use crate::viewer::Pictures;
 /// Every route of the server.
 pub fn router(app: App) -> Router {
     let body_bytes_max = app.config.limits.body_bytes_max;
+    let cors = cors(&app.config.allowed_origins);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -37,12 +39,36 @@ pub fn router(app: App) -> Router {
         .merge(order::routes())
         .merge(crate::pin::routes())
         .merge(crate::viewer::routes())
+        .merge(crate::page::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
         })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(cors)
         .with_state(app)
+}
+
+/// Pages of these origins may read answers. Tokens travel in headers, never in cookies, so nothing is sent unasked.
+fn cors(allowed: &[String]) -> CorsLayer {
+    let origins = if allowed.iter().any(|it| it == "*") {
+        AllowOrigin::any()
+    } else {
+        // An origin that is no header value cannot be any page's.
+        AllowOrigin::list(allowed.iter().filter_map(|it| HeaderValue::from_str(it).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("idempotency-retry"),
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("idempotency-replayed")])
+        .max_age(Duration::from_secs(600))
 }
 
 /// The process is alive; asks nobody.

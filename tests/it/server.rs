@@ -41,3 +41,32 @@ both! {
         }
     }
 }
+
+both! {
+    async fn the_page_and_its_files_come_with_a_strict_policy(shop) {
+        for path in ["/", "/page.js", "/page.css"] {
+            let response = reqwest::get(shop.url(path)).await.unwrap();
+            let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+            assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+            assert_eq!(response.status(), 200);
+        }
+    }
+}
+
+/// A browser's question before it lets a page of another origin call.
+async fn preflight(url: &str, origin: &str) -> Option<String> {
+    let request = reqwest::Client::new().request(reqwest::Method::OPTIONS, url).header("origin", origin);
+    let request = request
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type");
+    let response = request.send().await.unwrap();
+    response.headers().get("access-control-allow-origin").map(|it| it.to_str().unwrap().to_owned())
+}
+
+both! {
+    async fn pages_of_other_origins_reach_the_provider_and_only_with_leave_the_shop(shop) {
+        let confirm = format!("{}/v1/payment_intents/pi_x/confirm", shop.app.provider.public_url());
+        assert_eq!(preflight(&confirm, "https://shop.example").await.as_deref(), Some("*"));
+        assert_eq!(preflight(&shop.url("/v1/orders"), "https://shop.example").await, None);
+    }
+}

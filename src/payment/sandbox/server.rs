@@ -105,18 +105,17 @@ struct Desk {
 }
 
 fn router(desk: Desk) -> Router {
-    // Called by the buyer's browser, from the page of any shop; the client_secret is the proof.
-    let buyers = Router::new()
+    // Buyers' browsers call from the page of any shop, with the client_secret as their proof; what needs the API key is
+    // out of their reach, because no page may send its header. Around everything, because browsers ask with a method that
+    // no path knows.
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([HttpMethod::GET, HttpMethod::POST])
+        .allow_headers([header::CONTENT_TYPE]);
+    Router::new()
         .route("/v1/payment_intents/{intent_id}", get(read_intent))
         .route("/v1/payment_intents/{intent_id}/confirm", post(confirm))
         .route("/v1/payment_intents/{intent_id}/authenticate", post(authenticate))
-        .layer(
-            CorsLayer::new()
-                .allow_origin(Any)
-                .allow_methods([HttpMethod::GET, HttpMethod::POST])
-                .allow_headers([header::CONTENT_TYPE]),
-        );
-    Router::new()
         .route("/v1/payment_intents", post(create_intent))
         .route("/v1/payment_intents/{intent_id}/settle", post(settle))
         .route("/v1/payment_intents/{intent_id}/cancel", post(cancel))
@@ -124,12 +123,12 @@ fn router(desk: Desk) -> Router {
         .route("/v1/webhook_endpoints/{name}", put(register))
         .route("/v1/faults", put(set_faults).get(read_faults))
         .route("/v1/ledger", get(read_ledger))
-        .merge(buyers)
         .fallback(|| async { Answer::refused(404, "not_found", "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
             Answer::refused(405, "method_not_allowed", "The path exists, the method does not.")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(cors)
         .with_state(desk)
 }
 
