@@ -106,7 +106,8 @@ fn position(text: &str) -> Option<(String, Seq)> {
     Some((epoch.to_owned(), Seq(seq.parse().ok().filter(|it| *it >= 0)?)))
 }
 
-/// A socket from its first byte to its last.
+/// Lets a socket in, and leaves it to a task of its own: what admits is large and short-lived, what reads is small and lives
+/// as long as the socket, and a task keeps the size of the largest thing that it ever did.
 async fn watch(
     app: App,
     show: ShowId,
@@ -140,12 +141,15 @@ async fn watch(
             },
         )
         .await;
-    let Some(_seat) = seat else {
+    let Some(seat) = seat else {
         socket.close(Close::Restarting);
         return live::read(&socket, early, limits, &mut Nobody).await;
     };
     let mut session = Watching { ends: ends(&app, &caller), app, show, caller };
-    live::read(&socket, early, limits, &mut session).await;
+    tokio::spawn(async move {
+        live::read(&socket, early, limits, &mut session).await;
+        drop(seat);
+    });
 }
 
 /// Who comes, and what the hello says to them; or why they may not.

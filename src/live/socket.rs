@@ -389,7 +389,8 @@ async fn wait(socket: &Socket, session: &impl Session) -> bool {
 /// After an error of the other side nothing more is understood, so bytes are thrown away until it has read our close frame:
 /// closing with unread bytes would reset the connection before that.
 async fn linger(socket: &Socket) {
-    let mut waste = [0; 4_096];
+    // On the heap: every socket's task has the size of the largest thing that any socket does.
+    let mut waste = vec![0; 4_096];
     let drain = async {
         loop {
             let unwritten = socket.lock().flush(&socket.tcp) == Flushed::Part;

@@ -1,0 +1,288 @@
+//! `fanout`: the server's CPU for each frame that a viewer got, against a loop that does nothing but send().
+//!
+//! Both are watched by the same viewers: sockets that count frames and read nothing of them.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::machine::Server;
+use crate::median;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[arg(long, default_value_t = 5_000)]
+    viewers: usize,
+    /// Frames a second to each viewer.
+    #[arg(long, default_value_t = 5)]
+    rate: u64,
+    /// Seconds that are measured in each run.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Runs of each, alternating.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// The server; built with `cargo build --release`.
+    #[arg(long, default_value = "target/release/showcart")]
+    server: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct FloorOptions {
+    #[arg(long)]
+    viewers: usize,
+    #[arg(long)]
+    rate: u64,
+    /// Bytes of each frame's payload.
+    #[arg(long)]
+    bytes: usize,
+}
+
+struct Run {
+    /// Seconds of CPU for a million delivered frames.
+    cpu_s_per_million: f64,
+    kb_per_viewer: f64,
+    frame_bytes: f64,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    anyhow::ensure!(options.server.exists(), "no server at {}; cargo build --release", options.server.display());
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    for number in 1..=options.runs {
+        let run = showcart(&options).await.context("a run against the server")?;
+        let floor = reference(&options, run.frame_bytes as usize).await.context("a run against the reference")?;
+        println!(
+            "run {number}: server {:.2} CPU s/M frames, {:.2} kB/viewer, {:.0} B/frame; send() loop {:.2} CPU s/M frames",
+            run.cpu_s_per_million, run.kb_per_viewer, run.frame_bytes, floor.cpu_s_per_million
+        );
+        ours.push(run);
+        floors.push(floor);
+    }
+    let cpu = median(ours.iter().map(|it| it.cpu_s_per_million).collect());
+    let floor = median(floors.iter().map(|it| it.cpu_s_per_million).collect());
+    let memory = median(ours.iter().map(|it| it.kb_per_viewer).collect());
+    println!(
+        "{} viewers, {} frames/s, medians of {}: {cpu:.2} CPU s/M frames, {:.2} x the send() loop ({floor:.2}); {memory:.2} kB/viewer",
+        options.viewers,
+        options.rate,
+        options.runs,
+        cpu / floor
+    );
+    Ok(())
+}
+
+/// Viewers that count.
+struct Crowd {
+    frames: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Crowd {
+    /// Connects everybody and waits until each has got `greetings` frames.
+    async fn gather(address: &str, path: &str, viewers: usize, greetings: u64) -> anyhow::Result<Crowd> {
+        let crowd = Crowd { frames: Arc::default(), bytes: Arc::default() };
+        for _ in 0..viewers {
+            let mut tcp = tokio::net::TcpStream::connect(address).await.context("connecting a viewer")?;
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            tcp.write_all(request.as_bytes()).await?;
+            let (frames, bytes) = (crowd.frames.clone(), crowd.bytes.clone());
+            tokio::spawn(async move { watch(tcp, &frames, &bytes).await });
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while crowd.frames() < greetings * viewers as u64 {
+            anyhow::ensure!(Instant::now() < deadline, "only {} frames arrived", crowd.frames());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(crowd)
+    }
+
+    fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts frames until the connection ends. Frames of servers are not masked, so their heads say where the next begins.
+async fn watch(mut tcp: tokio::net::TcpStream, frames: &AtomicU64, bytes: &AtomicU64) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut have = 0;
+    let mut upgraded = false;
+    loop {
+        let Ok(read) = tcp.read(&mut buffer[have..]).await else { return };
+        if read == 0 {
+            return;
+        }
+        have += read;
+        let mut at = 0;
+        if !upgraded {
+            let Some(end) = buffer[..have].windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+            at = end + 4;
+            upgraded = true;
+        }
+        while let Some((head, length)) = head(&buffer[at..have]) {
+            if have - at < head + length {
+                break;
+            }
+            at += head + length;
+            frames.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        buffer.copy_within(at..have, 0);
+        have -= at;
+        if have == buffer.len() {
+            buffer.resize(buffer.len() * 2, 0);
+        }
+    }
+}
+
+/// The length of a frame's head and of its payload.
+fn head(bytes: &[u8]) -> Option<(usize, usize)> {
+    match *bytes {
+        [_, length @ 0..=125, ..] => Some((2, length.into())),
+        [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),
+        [_, 127, a, b, c, d, e, f, g, h, ..] => {
+            Some((10, usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).ok()?))
+        }
+        _ => None,
+    }
+}
+
+async fn measure(server: &Server, crowd: &Crowd, seconds: u64) -> anyhow::Result<(f64, f64)> {
+    // The first second is for warming up.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (cpu, frames, bytes) = (server.cpu_s()?, crowd.frames(), crowd.bytes());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let (cpu, frames, bytes) =
+        (server.cpu_s()? - cpu, (crowd.frames() - frames) as f64, (crowd.bytes() - bytes) as f64);
+    anyhow::ensure!(frames > 0.0, "no frames arrived");
+    Ok((cpu / frames * 1_000_000.0, bytes / frames))
+}
+
+const SECRET: &str = "a secret for one run of the load test";
+
+async fn showcart(options: &Options) -> anyhow::Result<Run> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().display().to_string();
+    let settings =
+        [("LISTEN", "127.0.0.1:0"), ("DATA_DIR", &*data), ("SHOWCART_SECRET", SECRET), ("RUST_LOG", "error")];
+    let server = Server::start(&options.server, &["serve"], &settings)?;
+    let host = Host::new(&server.address).await?;
+    let show = host.post("/v1/shows", json!({ "title": "Load", "currency": "EUR" })).await?;
+    let show = show["show_id"].as_str().context("a show has an id")?.to_owned();
+    host.post(&format!("/v1/shows/{show}/start"), json!({})).await?;
+    let product = host.put("/v1/products/p", json!({ "title": "P", "price_minor": 1, "currency": "EUR" })).await?;
+    let before_kb = server.resident_kb()?;
+    // A hello, a snapshot, and the frame that follows it.
+    let crowd = Crowd::gather(&server.address, &format!("/v1/shows/{show}/live"), options.viewers, 2).await?;
+    let kb_per_viewer = (server.resident_kb()? - before_kb) / options.viewers as f64;
+    let pinning = {
+        let (path, body) = (format!("/v1/shows/{show}/pin"), json!({ "product_id": product["product_id"] }));
+        let mut beat = tokio::time::interval(Duration::from_secs(1) / u32::try_from(options.rate)?);
+        tokio::spawn(async move {
+            loop {
+                beat.tick().await;
+                if host.put(&path, body.clone()).await.is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let (cpu_s_per_million, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
+    pinning.abort();
+    Ok(Run { cpu_s_per_million, kb_per_viewer, frame_bytes })
+}
+
+async fn reference(options: &Options, bytes: usize) -> anyhow::Result<Run> {
+    let (viewers, rate, bytes) = (options.viewers.to_string(), options.rate.to_string(), bytes.to_string());
+    let arguments = ["floor", "--viewers", &viewers, "--rate", &rate, "--bytes", &bytes];
+    let server = Server::start(&std::env::current_exe()?, &arguments, &[])?;
+    let crowd = Crowd::gather(&server.address, "/", options.viewers, 0).await?;
+    let (cpu_s_per_million, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
+    Ok(Run { cpu_s_per_million, kb_per_viewer: 0.0, frame_bytes })
+}
+
+/// One thread that does nothing but send() the same frame to each socket.
+pub(crate) fn floor(options: &FloorOptions) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("the floor listens on http://{}", listener.local_addr()?);
+    let mut sockets = Vec::with_capacity(options.viewers);
+    for _ in 0..options.viewers {
+        let (mut socket, _) = listener.accept()?;
+        read_request(&mut socket)?;
+        socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")?;
+        socket.set_nodelay(true)?;
+        sockets.push(socket);
+    }
+    let length = u16::try_from(options.bytes)?.to_be_bytes();
+    let mut frame = match options.bytes {
+        small @ 0..=125 => vec![0x81, small as u8],
+        _ => vec![0x81, 126, length[0], length[1]],
+    };
+    frame.resize(frame.len() + options.bytes, b'x');
+    let beat = Duration::from_secs(1) / u32::try_from(options.rate)?;
+    // It is killed by whoever started it; should that one be gone, so are the sockets.
+    for next in 1.. {
+        let start = Instant::now();
+        for socket in &mut sockets {
+            socket.write_all(&frame)?;
+        }
+        std::thread::sleep(beat.saturating_sub(start.elapsed()));
+        anyhow::ensure!(next < 100_000, "nobody stopped the reference");
+    }
+    Ok(())
+}
+
+fn read_request(socket: &mut TcpStream) -> anyhow::Result<()> {
+    let mut head = Vec::new();
+    let mut buffer = [0; 1_024];
+    while !head.windows(4).any(|it| it == b"\r\n\r\n") {
+        let read = socket.read(&mut buffer)?;
+        anyhow::ensure!(read > 0 && head.len() < 16 * 1_024, "no request");
+        head.extend_from_slice(&buffer[..read]);
+    }
+    Ok(())
+}
+
+/// A host over HTTP.
+struct Host {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Host {
+    async fn new(address: &str) -> anyhow::Result<Host> {
+        let config = showcart::config::Config { secret: Some(SECRET.into()), ..showcart::config::Config::default() };
+        let keys = showcart::auth::Keys::open(&config).await?;
+        let forever = showcart::clock::Millis(i64::MAX / 2);
+        let token = keys.mint(&"loadtest".parse()?, showcart::auth::Role::Service, None, forever);
+        Ok(Host { http: reqwest::Client::new(), url: format!("http://{address}"), token })
+    }
+
+    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        let key = uuid::Uuid::new_v4().to_string();
+        self.send(self.http.post(format!("{}{path}", self.url)).header("idempotency-key", key), body).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        self.send(self.http.put(format!("{}{path}", self.url)), body).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, body: Value) -> anyhow::Result<Value> {
+        let answer = request.bearer_auth(&self.token).json(&body).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+}
