@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::auth::{Caller, Keys, query_value};
+use crate::ballot::Ballots;
 use crate::checkout::Checkout;
 use crate::checkout::rules::Terms;
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ pub const MIGRATIONS: Migrations = &[
     (1, "shows", include_str!("../migrations/0001_shows.sql")),
     (2, "checkout", include_str!("../migrations/0002_checkout.sql")),
     (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
+    (5, "stage", include_str!("../migrations/0005_stage.sql")),
 ];
 
 /// Cloning it is cheap.
@@ -41,6 +43,7 @@ pub struct Parts {
     pub keys: Keys,
     pub live: Live,
     pub checkout: Checkout,
+    pub ballots: Ballots,
     pub provider: Provider,
     /// Our share of the calls that the provider allows.
     pub budgets: Budgets,
@@ -74,6 +77,7 @@ impl App {
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
         let checkout = Checkout::new(live.clone(), Terms::default());
+        let ballots = Ballots::new(live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();
         budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });
@@ -84,6 +88,7 @@ impl App {
             keys,
             live,
             checkout,
+            ballots,
             provider,
             budgets,
             underway: Underway::default(),

@@ -228,6 +228,12 @@ impl Caller {
     }
 
     /// # Errors
+    /// `forbidden`: the desk does not vote. Whether guests may is the show's to say.
+    pub fn may_vote(&self, show: ShowId) -> Result<()> {
+        self.require(Some(show), matches!(self.role, Role::Viewer | Role::Guest), "vote")
+    }
+
+    /// # Errors
     /// `forbidden`: a token for another show.
     pub fn may_watch(&self, show: ShowId) -> Result<()> {
         self.require(Some(show), true, "watch")

@@ -84,6 +84,11 @@ pub struct Limits {
     #[arg(long, env = "TICK_MS", default_value_t = 100)]
     pub tick_ms: u64,
 
+    /// Votes of guests in one poll from one address (IPv6: from one /64 network); 0 is no limit. Behind a proxy every guest
+    /// has the proxy's address.
+    #[arg(long, env = "GUEST_VOTES_PER_ADDRESS_MAX", default_value_t = 20)]
+    pub guest_votes_per_address_max: u32,
+
     /// Seconds between heartbeats of a socket on which nothing happens.
     #[arg(long, env = "HEARTBEAT_S", default_value_t = 25)]
     pub heartbeat_s: u64,
@@ -142,6 +147,7 @@ impl Default for Limits {
             message_bytes_max: 4 * 1024,
             messages_per_second_max: 20,
             tick_ms: 100,
+            guest_votes_per_address_max: 20,
             heartbeat_s: 25,
             drain_per_second: 2_000,
         }

@@ -81,6 +81,7 @@ codes! {
     PollClosed = 409 "poll_closed" "The poll has closed";
     AlreadyVoted = 409 "already_voted" "This viewer has voted";
     GuestsMayNotVote = 403 "guests_may_not_vote" "Guests may not vote in this show";
+    StageFull = 409 "stage_full" "Enough of these are on stage";
     RefundTooLarge = 409 "refund_too_large" "More than what is left to refund";
     UnitsCommitted = 409 "units_committed" "More units are promised than would be left";
     StockShort = 409 "stock_short" "The product has fewer units in stock";

@@ -25,6 +25,7 @@ pub mod live; // ENGINE 1: the log, rooms, sockets
 pub mod scene; // what a viewer sees, and the fold
 pub mod lane; // collect, decide together, commit once, answer everyone
 pub mod checkout; // ENGINE 2: who gets the unit, exactly once
+pub mod ballot; // polls: each vote counted once, many together
 
 // What every handler gets.
 pub mod auth; // tokens and roles
@@ -39,6 +40,9 @@ pub mod lineup; // the products of a show and their units
 pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds
 pub mod pin; // the product on screen
+pub mod overlay; // banners and countdowns
+pub mod poll; // questions to the audience
+pub mod stage_clock; // what leaves the stage by itself
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a page to look at
 

@@ -1,7 +1,9 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -48,6 +50,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Query<T>> {
         Ok(Query(axum::extract::Query::<T>::from_request_parts(parts, state).await?.0))
+    }
+}
+
+/// Who is at the other end of a connection, in every request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Peer> {
+        Ok(*parts.extensions.get::<Peer>().context("the server names the peer of every request")?)
     }
 }
 
@@ -261,6 +275,18 @@ impl Page {
         let next_cursor = rows.last().filter(|_| more).map(|it| URL_SAFE_NO_PAD.encode(key(it)));
         Paged { items: rows.into_iter().map(item).collect(), next_cursor }
     }
+}
+
+/// A text of one line, for people to read: 1 to `max` characters without the spaces around it.
+///
+/// # Errors
+/// `invalid`.
+pub fn line(field: &str, text: &str, max: usize) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > max || text.chars().any(char::is_control) {
+        return Err(crate::error::invalid(field, format!("Give 1 to {max} characters, without line breaks.")));
+    }
+    Ok(text.to_owned())
 }
 
 /// The moment of a request in a body: milliseconds in database time that must lie ahead.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::ids::SaleId;
-use crate::live::{Event, Pin, SaleOnStage, ShowState};
+use crate::ids::{OverlayId, PollId, SaleId};
+use crate::live::{Banner, Event, Pin, PollOnStage, SaleOnStage, ShowState, Timer};
 
 /// What a viewer sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,14 @@ pub struct Scene {
     /// Sales that have not ended.
     #[serde(default)]
     pub sales: BTreeMap<SaleId, SaleView>,
+    #[serde(default)]
+    pub banners: BTreeMap<OverlayId, Banner>,
+    /// Countdowns that have not stopped.
+    #[serde(default)]
+    pub timers: BTreeMap<OverlayId, Timer>,
+    /// Polls that have not closed.
+    #[serde(default)]
+    pub polls: BTreeMap<PollId, PollOnStage>,
 }
 
 /// A sale on screen.
@@ -72,7 +80,14 @@ impl Scene {
     /// A show that nothing has happened in.
     pub fn new(title: &str) -> Scene {
         let show = Stage { title: title.into(), state: StageState::Scheduled, started_at: None, ended_at: None };
-        Scene { show, pin: None, sales: BTreeMap::new() }
+        Scene {
+            show,
+            pin: None,
+            sales: BTreeMap::new(),
+            banners: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            polls: BTreeMap::new(),
+        }
     }
 
     fn put_sale(&mut self, sale: &SaleOnStage, stage: SaleStage) {
@@ -95,9 +110,31 @@ impl Scene {
             Event::ShowEnded { ended_at } => {
                 self.show.state = StageState::Ended;
                 self.show.ended_at = Some(*ended_at);
+                // Nobody can take them off any more. Entries that say how each of them ended follow, and change nothing here.
+                self.banners.clear();
+                self.timers.clear();
+                self.polls.clear();
             }
             Event::PinSet(pin) => self.pin = Some(pin.clone()),
             Event::PinCleared { .. } => self.pin = None,
+            Event::BannerShown(it) => {
+                self.banners.insert(it.overlay_id, it.clone());
+            }
+            Event::BannerHidden { overlay_id, .. } => {
+                self.banners.remove(overlay_id);
+            }
+            Event::TimerStarted(it) | Event::TimerChanged(it) => {
+                self.timers.insert(it.overlay_id, it.clone());
+            }
+            Event::TimerStopped { overlay_id, .. } => {
+                self.timers.remove(overlay_id);
+            }
+            Event::PollOpened(it) => {
+                self.polls.insert(it.poll_id, it.clone());
+            }
+            Event::PollClosed(it) => {
+                self.polls.remove(&it.poll_id);
+            }
             Event::SaleArmed(sale) => self.put_sale(sale, SaleStage::Armed),
             Event::SaleStarted(sale) => self.put_sale(sale, SaleStage::Running),
             Event::SaleEnded { sale_id, .. } => {

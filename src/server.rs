@@ -20,7 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
 use crate::order;
-use crate::request::Place;
+use crate::request::{Peer, Place};
 use crate::telemetry;
 use crate::viewer::Pictures;
 
@@ -38,6 +38,8 @@ pub fn router(app: App) -> Router {
         .merge(crate::sale::routes())
         .merge(order::routes())
         .merge(crate::pin::routes())
+        .merge(crate::overlay::routes())
+        .merge(crate::poll::routes())
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
@@ -93,10 +95,6 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
 }
 
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
-
 /// A request's head must arrive within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests under way get this long when the server stops.
@@ -110,6 +108,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
     tokio::spawn(order::settle::run(app.clone()));
+    tokio::spawn(crate::stage_clock::run(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();

@@ -24,11 +24,11 @@ use crate::auth::{Caller, GUEST_TTL, Role, query_value};
 use crate::clock::{Clock, Millis};
 use crate::db::{Db, Tx};
 use crate::error::{Code, Error, Problem, Result, problem};
-use crate::ids::{BuyerId, GuestId, ShowId};
+use crate::ids::{BuyerId, GuestId, PollId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, Snapshot, Socket, Source};
-use crate::request::{Path, Place};
-use crate::scene::{Scene, Stage};
-use crate::{order, pin, sale, show};
+use crate::request::{Path, Peer, Place};
+use crate::scene::{Scene, Stage, StageState};
+use crate::{ballot, order, overlay, pin, poll, sale, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/live", get(connect))
@@ -41,7 +41,12 @@ const TOKEN_GRACE: Duration = Duration::from_secs(600);
 
 /// Opens a viewer's socket. What is wrong with the token is said by a close code, because browsers hide the answer to a
 /// failed upgrade from the page.
-async fn connect(State(app): State<App>, Path(show): Path<ShowId>, mut request: Request) -> Result<Response> {
+async fn connect(
+    State(app): State<App>,
+    Path(show): Path<ShowId>,
+    peer: Peer,
+    mut request: Request,
+) -> Result<Response> {
     check_origin(&app, request.headers())?;
     let mut response = handshake(&request)?;
     let (token, speaks_v1) = subprotocols(request.headers());
@@ -63,7 +68,8 @@ async fn connect(State(app): State<App>, Path(show): Path<ShowId>, mut request: 
             return;
         };
         let Ok(socket) = Socket::adopt(parts.io.into_inner()) else { return };
-        watch(app, show, socket.into(), parts.read_buf, token, since).await;
+        let arrival = Arrival { peer, token, since };
+        watch(app, show, socket.into(), parts.read_buf, arrival).await;
     });
     Ok(response.into_response())
 }
@@ -106,6 +112,13 @@ fn position(text: &str) -> Option<(String, Seq)> {
     Some((epoch.to_owned(), Seq(seq.parse().ok().filter(|it| *it >= 0)?)))
 }
 
+/// What somebody who comes brings along.
+struct Arrival {
+    peer: Peer,
+    token: Option<String>,
+    since: Option<(String, Seq)>,
+}
+
 /// Lets a socket in, and leaves it to a task of its own: what admits is large and short-lived, what reads is small and lives
 /// as long as the socket, and a task keeps the size of the largest thing that it ever did.
 async fn watch(
@@ -113,8 +126,7 @@ async fn watch(
     show: ShowId,
     socket: std::sync::Arc<Socket>,
     early: bytes::Bytes,
-    token: Option<String>,
-    since: Option<(String, Seq)>,
+    Arrival { peer, token, since }: Arrival,
 ) {
     let limits = ReadLimits {
         message_bytes_max: app.config.limits.message_bytes_max,
@@ -145,7 +157,7 @@ async fn watch(
         socket.close(Close::Restarting);
         return live::read(&socket, early, limits, &mut Nobody).await;
     };
-    let mut session = Watching { ends: ends(&app, &caller), app, show, caller };
+    let mut session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
     tokio::spawn(async move {
         live::read(&socket, early, limits, &mut session).await;
         drop(seat);
@@ -221,6 +233,7 @@ struct Watching {
     app: App,
     show: ShowId,
     caller: Caller,
+    peer: Peer,
     ends: Instant,
 }
 
@@ -232,6 +245,8 @@ enum Said {
     Time { echo: Value },
     /// A new token of the same subject and role.
     Token { token: String },
+    /// May be said again, on any socket: a vote counts once.
+    Vote { poll_id: PollId, choice: i64 },
 }
 
 impl Session for Watching {
@@ -239,6 +254,7 @@ impl Session for Watching {
         let answer = match serde_json::from_str(text) {
             Ok(Said::Time { echo }) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
             Ok(Said::Token { token }) => self.renew(&token),
+            Ok(Said::Vote { poll_id, choice }) => self.vote(poll_id, choice).await,
             Err(error) => Err(problem(Code::BadRequest, format!("The message cannot be read: {error}."))),
         };
         let answer = answer.unwrap_or_else(|error| {
@@ -260,6 +276,11 @@ impl Session for Watching {
 }
 
 impl Watching {
+    async fn vote(&self, poll_id: PollId, choice: i64) -> Result<Value> {
+        poll::cast(&self.app, &self.caller, self.peer, self.show, poll_id, choice).await?;
+        Ok(json!({ "type": "voted", "t": self.app.clock.now(), "poll_id": poll_id, "choice": choice }))
+    }
+
     fn renew(&mut self, token: &str) -> Result<Value> {
         let now = self.app.clock.now();
         let caller = self.app.keys.check(token, now)?;
@@ -315,10 +336,12 @@ impl Source for Pictures {
             let mut tx = db.read().await?;
             let head = live::head(&mut tx, show).await?.context("a room's show has a head")?;
             let mut of = HashMap::new();
+            let mut votes = ballot::of_voters(&mut tx, show, &buyers).await?;
             for (buyer, mut mine) in order::of_buyers(&mut tx, show, &buyers).await? {
                 mine["type"] = json!("mine");
                 mine["t"] = json!(clock.now());
                 mine["seq"] = json!(head.last_seq);
+                mine["votes"] = json!(votes.remove(&buyer).unwrap_or_default());
                 of.insert(buyer, mine.to_string());
             }
             Ok(Mine { of })
@@ -347,5 +370,13 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
     };
     let (_, pin) = pin::current(tx, show).await?;
     let sales = sale::on_stage(tx, show).await?;
-    Ok((head.epoch, head.last_seq, Scene { show: stage, pin, sales }))
+    let mut scene =
+        Scene { show: stage, pin, sales, banners: BTreeMap::new(), timers: BTreeMap::new(), polls: BTreeMap::new() };
+    // The end of a show clears its stage, whatever the stage clock has still to write down.
+    if scene.show.state == StageState::Live {
+        scene.banners = overlay::banners(tx, show).await?;
+        scene.timers = overlay::timers(tx, show).await?;
+        scene.polls = ballot::on_stage(tx, show).await?;
+    }
+    Ok((head.epoch, head.last_seq, scene))
 }

@@ -2,10 +2,13 @@
 //!
 //! Plain structs that only say what travels. Features build them; nothing here knows a feature.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
+use crate::ids::{BuyerId, HoldId, OrderId, OverlayId, PaymentId, PollId, ProductId, RefundId, SaleId};
 use crate::money::Currency;
 use crate::units::Units;
 
@@ -31,6 +34,24 @@ pub enum Event {
     PinSet(Pin),
     #[serde(rename = "pin.cleared")]
     PinCleared { version: i64 },
+
+    #[serde(rename = "banner.shown")]
+    BannerShown(Banner),
+    #[serde(rename = "banner.hidden")]
+    BannerHidden { overlay_id: OverlayId, version: i64, reason: EndReason },
+    #[serde(rename = "timer.started")]
+    TimerStarted(Timer),
+    /// It ends at another moment now.
+    #[serde(rename = "timer.changed")]
+    TimerChanged(Timer),
+    #[serde(rename = "timer.stopped")]
+    TimerStopped { overlay_id: OverlayId, version: i64, reason: EndReason },
+
+    #[serde(rename = "poll.opened")]
+    PollOpened(PollOnStage),
+    /// With the final tally; after the end of the show it says how a poll ended that was open then.
+    #[serde(rename = "poll.closed")]
+    PollClosed(PollResult),
 
     /// A sale that will start.
     #[serde(rename = "sale.armed")]
@@ -107,6 +128,137 @@ pub struct Pin {
     pub pinned_at: Millis,
     /// Until then clients animate the pin; somebody who joins later sees the rest, or the settled pin.
     pub animate_until: Millis,
+}
+
+/// Why something left the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    ByHand,
+    ByTime,
+    ShowEnded,
+}
+
+impl EndReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndReason::ByHand => "by_hand",
+            EndReason::ByTime => "by_time",
+            EndReason::ShowEnded => "show_ended",
+        }
+    }
+
+    /// What came first, the end of a thing on stage or that of its show, and when.
+    pub fn of(ends_at: Option<Millis>, show_ended_at: Option<Millis>) -> Option<(Millis, EndReason)> {
+        match (ends_at, show_ended_at) {
+            (Some(own), Some(show)) if show < own => Some((show, EndReason::ShowEnded)),
+            (Some(own), _) => Some((own, EndReason::ByTime)),
+            (None, Some(show)) => Some((show, EndReason::ShowEnded)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EndReason {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<EndReason> {
+        [EndReason::ByHand, EndReason::ByTime, EndReason::ShowEnded]
+            .into_iter()
+            .find(|it| it.as_str() == text)
+            .ok_or_else(|| anyhow::anyhow!("no reason of an end: {text}"))
+    }
+}
+
+crate::db::text_column!(EndReason);
+
+/// A line of text over the video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Banner {
+    pub overlay_id: OverlayId,
+    pub version: i64,
+    pub text: String,
+    pub link: Option<String>,
+    pub style: BannerStyle,
+    pub shown_at: Millis,
+    /// An entry hides it then; shown until the host hides it when absent.
+    pub ends_at: Option<Millis>,
+}
+
+/// How loud a banner is; the front-end decides what that looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BannerStyle {
+    #[default]
+    Info,
+    Highlight,
+    Urgent,
+}
+
+impl fmt::Display for BannerStyle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BannerStyle::Info => "info",
+            BannerStyle::Highlight => "highlight",
+            BannerStyle::Urgent => "urgent",
+        })
+    }
+}
+
+impl FromStr for BannerStyle {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<BannerStyle> {
+        [BannerStyle::Info, BannerStyle::Highlight, BannerStyle::Urgent]
+            .into_iter()
+            .find(|it| it.to_string() == text)
+            .ok_or_else(|| anyhow::anyhow!("no style of a banner: {text}"))
+    }
+}
+
+crate::db::text_column!(BannerStyle);
+
+/// A countdown. Clients count; an entry takes it off the screen when it has run out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timer {
+    pub overlay_id: OverlayId,
+    /// Rises with every change of the timer; a command names the one it means to change.
+    pub version: i64,
+    pub label: String,
+    pub started_at: Millis,
+    pub ends_at: Millis,
+}
+
+/// A poll that takes votes. How they stand is the gauge `poll:<poll_id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PollOnStage {
+    pub poll_id: PollId,
+    pub question: String,
+    /// A vote names one by its place, from 0.
+    pub choices: Vec<String>,
+    pub opened_at: Millis,
+    /// Open until the host closes it when absent.
+    pub ends_at: Option<Millis>,
+}
+
+/// How a poll ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PollResult {
+    pub poll_id: PollId,
+    pub reason: EndReason,
+    /// Votes for each of the choices.
+    pub counts: Vec<i64>,
+    pub total: i64,
+    /// The one choice that has more votes than any other.
+    pub winner: Option<usize>,
+    /// The choices that share the lead, when there are several.
+    pub tied: Vec<usize>,
 }
 
 /// A product as viewers see it.

@@ -34,7 +34,10 @@ use crate::error::Result;
 use crate::ids::{BuyerId, NodeId, ShowId};
 
 pub use self::change::Change;
-pub use self::event::{Audience, Card, Event, PaidLine, PaidOrder, Pin, RefundedOrder, SaleOnStage};
+pub use self::event::{
+    Audience, Banner, BannerStyle, Card, EndReason, Event, PaidLine, PaidOrder, Pin, PollOnStage, PollResult,
+    RefundedOrder, SaleOnStage, Timer,
+};
 pub use self::log::{Entry, Gauge, Head, Seq, ShowState, create_head, gauge_value, gauges, head, since};
 pub use self::socket::{Close, ReadLimits, Session, Socket, read};
 

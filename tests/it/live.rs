@@ -380,8 +380,31 @@ both! {
 /// [`obey`].
 #[derive(Debug, Clone)]
 enum Stage {
-    Pin { product: usize },
+    Pin {
+        product: usize,
+    },
     Unpin,
+    /// For so long, or until it is hidden.
+    Banner {
+        duration_ms: Option<i64>,
+    },
+    HideBanner(Index),
+    Timer {
+        duration_ms: i64,
+    },
+    ExtendTimer(Index),
+    StopTimer(Index),
+    Poll {
+        duration_ms: Option<i64>,
+    },
+    /// Moves a gauge, and nothing in the scene.
+    Vote(Index),
+    ClosePoll(Index),
+    /// Armed for so much later, or started.
+    Sale {
+        starts_in_ms: i64,
+    },
+    EndSale(Index),
     End,
 }
 
@@ -389,16 +412,69 @@ fn any_stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
         6 => (0..2usize).prop_map(|product| Stage::Pin { product }),
         2 => Just(Stage::Unpin),
+        3 => moments().prop_map(|duration_ms| Stage::Banner { duration_ms }),
+        2 => any::<Index>().prop_map(Stage::HideBanner),
+        3 => moments().prop_map(|it| Stage::Timer { duration_ms: it.unwrap_or(60_000) }),
+        2 => any::<Index>().prop_map(Stage::ExtendTimer),
+        2 => any::<Index>().prop_map(Stage::StopTimer),
+        3 => moments().prop_map(|duration_ms| Stage::Poll { duration_ms }),
+        3 => any::<Index>().prop_map(Stage::Vote),
+        2 => any::<Index>().prop_map(Stage::ClosePoll),
+        3 => prop_oneof![Just(0), Just(50), Just(60_000)].prop_map(|starts_in_ms| Stage::Sale { starts_in_ms }),
+        2 => any::<Index>().prop_map(Stage::EndSale),
         1 => Just(Stage::End),
     ]
 }
 
+/// Never, while the test goes on, and long after it.
+fn moments() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![Just(None), (1..200i64).prop_map(Some), Just(Some(60_000))]
+}
+
+/// The id of one of the things in a list; none when the list is empty.
+async fn one_of(node: &Door, list: &str, id: &str, index: Index) -> Option<String> {
+    let items = node.host().get(list).await.ok();
+    let ids: Vec<&str> = items.as_array().unwrap().iter().filter_map(|it| it[id].as_str()).collect();
+    (!ids.is_empty()).then(|| index.get(&ids).to_string())
+}
+
 /// Does it over HTTP; a refusal (the show has ended) is as good an answer as any.
 async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
-    let (host, pin) = (node.host(), format!("/v1/shows/{show}/pin"));
+    let path = |what: &str| format!("/v1/shows/{show}/{what}");
+    let (host, pin) = (node.host(), path("pin"));
+    let (banners, timers, polls, sales) = (path("banners"), path("timers"), path("polls"), path("sales"));
+    let target = match stage {
+        Stage::HideBanner(it) => one_of(node, &banners, "overlay_id", *it).await,
+        Stage::ExtendTimer(it) | Stage::StopTimer(it) => one_of(node, &timers, "overlay_id", *it).await,
+        Stage::Vote(it) | Stage::ClosePoll(it) => one_of(node, &polls, "poll_id", *it).await,
+        Stage::EndSale(it) => one_of(node, &sales, "sale_id", *it).await,
+        _ => Some(String::new()),
+    };
+    let Some(target) = target else { return };
     let answer = match stage {
         Stage::Pin { product } => host.put(&pin, json!({ "product_id": products[*product] })).await,
         Stage::Unpin => host.delete(&pin).await,
+        Stage::Banner { duration_ms } => {
+            host.post(&banners, json!({ "text": "Free shipping", "duration_ms": duration_ms })).await
+        }
+        Stage::HideBanner(_) => host.delete(&format!("{banners}/{target}")).await,
+        Stage::Timer { duration_ms } => {
+            host.post(&timers, json!({ "label": "Hurry", "duration_ms": duration_ms })).await
+        }
+        Stage::ExtendTimer(_) => host.post(&format!("{timers}/{target}/extend"), json!({ "by_ms": 100 })).await,
+        Stage::StopTimer(_) => host.post(&format!("{timers}/{target}/stop"), json!({})).await,
+        Stage::Poll { duration_ms } => {
+            let poll = json!({ "question": "Next?", "choices": ["Lamp", "Vase"], "duration_ms": duration_ms });
+            host.post(&polls, poll).await
+        }
+        Stage::Vote(_) => node.buyer("ann").post(&format!("{polls}/{target}/votes"), json!({ "choice": 1 })).await,
+        Stage::ClosePoll(_) => host.post(&format!("{polls}/{target}/close"), json!({})).await,
+        Stage::Sale { starts_in_ms } => {
+            let starts_at = (*starts_in_ms > 0).then(|| node.now() + starts_in_ms);
+            let sale = json!({ "product_id": products[0], "price_minor": 900, "cap": 2, "starts_at": starts_at });
+            host.post(&sales, sale).await
+        }
+        Stage::EndSale(_) => host.post(&format!("{sales}/{target}/end"), json!({})).await,
         Stage::End => host.post(&format!("/v1/shows/{show}/end"), json!({})).await,
     };
     assert!(answer.status < 300 || answer.status == 409, "{stage:?}: {answer:?}");
@@ -431,9 +507,38 @@ async fn last_seq(shop: &Shop, show: ShowId) -> i64 {
     live::head(&mut tx, show).await.unwrap().unwrap().last_seq.0
 }
 
+/// Waits until nothing is left that time ends or starts within the test.
+async fn nothing_ends_soon(shop: &Shop, show: ShowId) {
+    loop {
+        let mut tx = shop.app.db.read().await.unwrap();
+        let soon = tx.now().await.unwrap() + Duration::from_secs(30);
+        let (left,): (i64,) = query(
+            "select (select count(*) from banner b join show s on s.show_id = b.show_id
+                     where b.show_id = $1 and b.ended_at is null and (b.ends_at < $2 or s.ended_at is not null))
+                  + (select count(*) from timer t join show s on s.show_id = t.show_id
+                     where t.show_id = $1 and t.ended_at is null and (t.ends_at < $2 or s.ended_at is not null))
+                  + (select count(*) from poll p join show s on s.show_id = p.show_id
+                     where p.show_id = $1 and p.closed_at is null and (p.ends_at < $2 or s.ended_at is not null))
+                  + (select count(*) from sale where show_id = $1 and state = 'armed' and starts_at < $2)",
+        )
+        .bind(show)
+        .bind(soon)
+        .one(&mut tx)
+        .await
+        .unwrap();
+        if left == 0 {
+            return;
+        }
+        drop(tx);
+        tokio::task::yield_now().await;
+    }
+}
+
 /// fold(snapshot + tail) = fold(log), for everybody, whenever and wherever they came.
 async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[String], steps: &[(usize, Step)]) {
     let show = nodes[0].live_show().await;
+    let listing = json!({ "allocated": 5 });
+    nodes[0].host().put(&format!("/v1/shows/{show}/lineup/{}", products[0]), listing).await.ok();
     let mut viewers = vec![Viewer::join(nodes[0], show, "").await];
     for (node, step) in steps {
         let node = nodes[*node];
@@ -454,6 +559,7 @@ async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[
             }
         }
     }
+    tokio::time::timeout(PATIENCE, nothing_ends_soon(nodes[0], show)).await.expect("what ends soon ends");
     let last = last_seq(nodes[0], show).await;
     let mut tx = nodes[0].app.db.read().await.unwrap();
     let mut fold = Scene::new("Autumn");
@@ -472,6 +578,7 @@ both! {
     async fn a_snapshot_and_what_follows_it_lead_where_the_whole_log_leads(shop) {
         let other = shop.second_node().await;
         let products = [shop.product("lamp").await, shop.product("vase").await];
+        shop.stock("lamp", 1_000).await;
         let config = proptest::test_runner::Config { cases: 6, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
         let steps = proptest::collection::vec(any_step(), 1..40);
         let result = tokio::task::block_in_place(|| {

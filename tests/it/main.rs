@@ -10,6 +10,8 @@ mod harness;
 
 mod checkout;
 mod live;
+mod overlay;
+mod poll;
 mod process;
 mod sandbox;
 mod server;

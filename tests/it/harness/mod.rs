@@ -232,6 +232,11 @@ impl Door {
         self.keys.mint(&subject, role, show, self.clock.now() + ttl)
     }
 
+    /// Server time, as a client knows it.
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().0
+    }
+
     pub(crate) fn person(&self, role: Role, subject: &str) -> Person<'_> {
         Person { door: self, token: Some(self.token(role, subject, None, Duration::from_secs(3_600))) }
     }
