@@ -17,6 +17,9 @@ pub mod error; // codes of refusals; everything else is logged and answered as `
 pub mod failpoints; // named points at which tests kill or disturb the process
 pub mod telemetry; // what the process tells about itself
 
+// What shops bring.
+pub mod catalogue; // Shopify CSV and JSON lists, read row by row
+
 // The port to the payment provider.
 pub mod payment; // calls, signed events, the sandbox
 
