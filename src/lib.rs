@@ -38,6 +38,7 @@ pub mod app; // the handles
 pub mod refusal; // the rules' refusals as problems
 pub mod show; // created, started, ended
 pub mod product; // the catalogue
+pub mod import; // a whole catalogue at once
 pub mod lineup; // the products of a show and their units
 pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::import;
 use crate::order;
 use crate::request::Place;
 use crate::telemetry;
@@ -32,6 +33,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
+        .merge(import::routes())
         .merge(crate::lineup::routes())
         .merge(crate::sale::routes())
         .merge(order::routes())
@@ -84,6 +86,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
     tokio::spawn(order::settle::run(app.clone()));
+    tokio::spawn(import::watch(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();
