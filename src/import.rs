@@ -524,7 +524,7 @@ struct Checked {
 }
 
 /// Works on one thread for this long, then leaves the processor to the shop for as long.
-const SPELL: Duration = Duration::from_millis(5);
+const SPELL: Duration = Duration::from_millis(2);
 
 fn check(mut file: File, folder: &Path, settings: Settings, read: Arc<AtomicU64>) -> anyhow::Result<Checked> {
     file.rewind().context("reading the file")?;

@@ -37,7 +37,7 @@ const ROWS_MIN: usize = 10;
 /// Descriptions can be long; what others wait for is bytes as much as rows.
 const BYTES_MAX: usize = 256 * 1024;
 /// What a chunk may take of the time in which only one may write: the size of chunks follows it.
-const CHUNK_TIME: Duration = Duration::from_millis(8);
+const CHUNK_TIME: Duration = Duration::from_millis(4);
 const ATTEMPTS_MAX: u32 = 8;
 
 /// Applies all rows; after each chunk it rests for as long as the chunk took.

@@ -227,11 +227,14 @@ async fn a_job_that_died_with_its_process_says_what_it_did(backend: Backend) {
     assert_eq!(counts(&rest), [1_000, 1_000 - applied, 0, applied, 0]);
 }
 
-/// Buyers who take a unit each, a few at a time, until `enough` of them have and `over` says so; how long each waited.
+/// A hundred buyers a second, at most: the same load on any machine that can bear it. Each takes a unit, until `enough` of them have and `over` says so; how long each waited.
 async fn holds(shop: &Shop, show: ShowId, sale: &str, enough: usize, over: &AtomicBool) -> Vec<Duration> {
-    let buyers = (0..6).map(async |_| {
+    let buyers = (0..4).map(async |_| {
         let mut waits = Vec::new();
-        while waits.len() < enough / 6 || !over.load(Ordering::Relaxed) {
+        let mut beat = tokio::time::interval(Duration::from_millis(40));
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while waits.len() < enough / 4 || !over.load(Ordering::Relaxed) {
+            beat.tick().await;
             let buyer = shop.buyer(&HoldId::new().to_string());
             let asked = Instant::now();
             buyer.hold(show, sale, 1).await.ok();
@@ -265,7 +268,7 @@ both! {
             (10_000, 6, [10_000, 0, 10_000, 0, 0]),
             (10_000, 7, [10_000, 0, 10_000, 0, 0]),
         ] {
-            without.push(p99(&holds(&shop, show, &sale, 600, &always).await));
+            without.push(p99(&holds(&shop, show, &sale, 400, &always).await));
             let begun = upload(&shop.host(), "?currency=EUR", generated(rows, price), &HoldId::new().to_string()).await.ok();
             let over = AtomicBool::new(false);
             let import = async {
@@ -286,7 +289,7 @@ both! {
                 report
             };
             let began = Instant::now();
-            let together = tokio::time::timeout(9 * PATIENCE, async { tokio::join!(import, holds(&shop, show, &sale, 600, &over)) });
+            let together = tokio::time::timeout(9 * PATIENCE, async { tokio::join!(import, holds(&shop, show, &sale, 400, &over)) });
             let (report, waits) = together.await.expect("an import ends");
             assert_eq!((&report["state"], counts(&report)), (&json!("done"), expected), "{report}");
             println!("{rows} rows in {:?} beside {} holds", began.elapsed(), waits.len());
