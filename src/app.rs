@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::extract::FromRequestParts;
 use axum::http::{header, request};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::{Caller, Keys, query_value};
 use crate::ballot::Ballots;
@@ -30,7 +30,11 @@ pub const MIGRATIONS: Migrations = &[
     (2, "checkout", include_str!("../migrations/0002_checkout.sql")),
     (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
     (5, "stage", include_str!("../migrations/0005_stage.sql")),
+    (6, "import", include_str!("../migrations/0006_import.sql")),
 ];
+
+/// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.
+const IMPORTS_MAX: usize = 4;
 
 /// Cloning it is cheap.
 #[derive(Clone)]
@@ -49,6 +53,10 @@ pub struct Parts {
     pub budgets: Budgets,
     /// What this process is doing about payments.
     pub underway: Underway,
+    /// Imports that this node has taken in: the one that runs and those who wait.
+    pub import_places: Arc<Semaphore>,
+    /// One import runs at a time.
+    pub import_turn: Arc<Semaphore>,
     /// Dropping it stops the sandbox that runs inside this process.
     _sandbox: Option<oneshot::Sender<()>>,
     /// Set once, when the process has been asked to stop.
@@ -92,6 +100,8 @@ impl App {
             provider,
             budgets,
             underway: Underway::default(),
+            import_places: Arc::new(Semaphore::new(IMPORTS_MAX)),
+            import_turn: Arc::new(Semaphore::new(1)),
             _sandbox: sandbox,
             draining: AtomicBool::new(false),
         }));

@@ -72,6 +72,10 @@ pub struct Limits {
     #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 64 * 1024)]
     pub body_bytes_max: usize,
 
+    /// Bytes of a catalogue that is imported.
+    #[arg(long, env = "IMPORT_BYTES_MAX", default_value_t = 200 * 1024 * 1024)]
+    pub import_bytes_max: u64,
+
     /// Bytes of a socket message from a viewer.
     #[arg(long, env = "MESSAGE_BYTES_MAX", default_value_t = 4 * 1024)]
     pub message_bytes_max: usize,
@@ -144,6 +148,7 @@ impl Default for Limits {
             connections_max: 18_000,
             connections_per_address_max: 0,
             body_bytes_max: 64 * 1024,
+            import_bytes_max: 200 * 1024 * 1024,
             message_bytes_max: 4 * 1024,
             messages_per_second_max: 20,
             tick_ms: 100,

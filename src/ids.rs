@@ -78,6 +78,8 @@ ids! {
     OrderId = "ord_";
     PaymentId = "pay_";
     RefundId = "rfd_";
+    /// A catalogue that is brought in.
+    ImportId = "imp_";
     /// One process of the server; new at every start.
     NodeId = "nod_";
     /// A browser without an account; signed by us, see `auth`.

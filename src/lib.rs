@@ -17,6 +17,9 @@ pub mod error; // codes of refusals; everything else is logged and answered as `
 pub mod failpoints; // named points at which tests kill or disturb the process
 pub mod telemetry; // what the process tells about itself
 
+// What shops bring.
+pub mod catalogue; // Shopify CSV and JSON lists, read row by row
+
 // The port to the payment provider.
 pub mod payment; // calls, signed events, the sandbox
 
@@ -36,6 +39,7 @@ pub mod app; // the handles
 pub mod refusal; // the rules' refusals as problems
 pub mod show; // created, started, ended
 pub mod product; // the catalogue
+pub mod import; // a whole catalogue at once
 pub mod lineup; // the products of a show and their units
 pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use showcart::auth::{Keys, Role};
 use showcart::clock::Millis;
 use showcart::config::Config;
 use showcart::ids::{BuyerId, ShowId};
+use showcart::import;
 use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::server;
 use tokio::net::TcpListener;
@@ -28,6 +30,8 @@ struct Cli {
 enum Command {
     /// Run the server. With no settings: SQLite in ./data and nothing else to install.
     Serve(Config),
+    /// Bring a catalogue in. Exit code 1: rows were refused; 2: nothing could be read.
+    Import(Box<import::Args>),
     /// Print a token.
     Token(Token),
     /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
@@ -65,7 +69,7 @@ struct Token {
     config: Config,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn")))
@@ -74,10 +78,14 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Serve(config) => serve(config).await,
-            Command::Token(token) => print_token(token).await,
-            Command::Sandbox(args) => serve_sandbox(args).await,
+            Command::Serve(config) => serve(config).await?,
+            Command::Import(args) => {
+                return import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await.map(ExitCode::from);
+            }
+            Command::Token(token) => print_token(token).await?,
+            Command::Sandbox(args) => serve_sandbox(args).await?,
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::checkout::store::{self, OnHand};
-use crate::db::{Turn, Tx, query, row};
+use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ProductId;
 use crate::live::Card;
@@ -18,7 +19,7 @@ use crate::units::Units;
 
 row! {
     /// A product as the API tells it.
-    #[derive(Debug, Serialize)]
+    #[derive(Debug, Serialize, Deserialize)]
     pub struct Product {
         pub product_id: ProductId,
         pub sku: String,
@@ -69,7 +70,8 @@ struct NewProduct {
     on_hand: Option<Units>,
 }
 
-const IMAGE_URL_MAX: usize = 2_000;
+/// It travels to every viewer with every pin.
+pub const IMAGE_URL_MAX: usize = 2_000;
 
 async fn write(
     State(app): State<App>,
@@ -93,7 +95,6 @@ async fn write(
     if new.on_hand.is_some_and(|it| !(0..=1_000_000_000).contains(&it.0)) {
         return Err(invalid("on_hand", "A count of units is 0 to 1,000,000,000."));
     }
-    // It travels to every viewer with every pin.
     if new.image_url.as_ref().is_some_and(|it| it.len() > IMAGE_URL_MAX) {
         return Err(invalid("image_url", format!("An image's address has at most {IMAGE_URL_MAX} characters.")));
     }
@@ -166,4 +167,76 @@ pub async fn find(tx: &mut Tx, product: ProductId) -> Result<Product> {
     .optional(tx)
     .await?;
     found.ok_or_else(|| problem(Code::NotFound, format!("There is no product {product}.")))
+}
+
+row! {
+    /// A product as it stands, with its units.
+    pub struct Standing {
+        pub product_id: ProductId,
+        pub sku: String,
+        pub handle: String,
+        pub title: String,
+        pub variant: Option<String>,
+        pub description: String,
+        pub price_minor: i64,
+        pub compare_at_minor: Option<i64>,
+        pub currency: Currency,
+        pub image_url: Option<String>,
+        pub on_hand: Option<Units>,
+        pub fenced: Option<Units>,
+    }
+}
+
+impl Standing {
+    /// Whether the catalogue already says what `product` says, under whatever id.
+    pub fn says(&self, product: &Product) -> bool {
+        self.sku == product.sku
+            && self.handle == product.handle
+            && self.title == product.title
+            && self.variant == product.variant
+            && self.description == product.description
+            && self.price_minor == product.price_minor
+            && self.compare_at_minor == product.compare_at_minor
+            && self.currency == product.currency
+            && self.image_url == product.image_url
+    }
+}
+
+/// The products that have these SKUs, `[{sku}]`.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn standing(tx: &mut Tx, skus: &[Value]) -> db::Result<Vec<Standing>> {
+    query(
+        "select p.product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url,
+                s.on_hand, s.fenced
+         from product p left join stock s on s.product_id = p.product_id
+         where sku in (select value->>'sku' from json_each($1))",
+    )
+    .bind_json(&skus)
+    .all(tx)
+    .await
+}
+
+/// Writes products by their SKUs, in the order given, and answers with the ids that they have: another one than was given
+/// where the SKU was there already. Give them in the order of their SKUs, so that two writers lock them in one order.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn upsert(tx: &mut Tx, products: &[&Product]) -> db::Result<Vec<(String, ProductId)>> {
+    query(
+        "insert into product (product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url)
+         select value->>'product_id', value->>'sku', value->>'handle', value->>'title', value->>'variant',
+                value->>'description', cast(value->>'price_minor' as bigint), cast(value->>'compare_at_minor' as bigint),
+                value->>'currency', value->>'image_url'
+         from json_each($1) where true
+         on conflict (sku) do update
+         set handle = excluded.handle, title = excluded.title, variant = excluded.variant, description = excluded.description,
+             price_minor = excluded.price_minor, compare_at_minor = excluded.compare_at_minor,
+             currency = excluded.currency, image_url = excluded.image_url
+         returning sku, product_id",
+    )
+    .bind_json(&products)
+    .all(tx)
+    .await
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::{StatusCode, request};
+use axum::http::{HeaderMap, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -93,14 +93,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Once<T>> {
-        let key = request.headers().get("idempotency-key").and_then(|it| it.to_str().ok()).map(str::trim);
-        // The draft standard quotes the key, most clients do not.
-        let key = key.map(|it| it.trim_matches('"')).filter(|it| !it.is_empty() && it.len() <= KEY_MAX);
-        let Some(key) = key.map(str::to_owned) else {
-            let detail =
-                format!("Send an Idempotency-Key of 1 to {KEY_MAX} characters, and the same one when you try again.");
-            return Err(problem(Code::KeyMissing, detail));
-        };
+        let key = idempotency_key(request.headers())?;
         let mut digest = Sha256::new();
         digest.update(request.method().as_str());
         digest.update(request.uri().path());
@@ -114,8 +107,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         let body = Json::<T>::from_bytes(&bytes)?.0;
-        Ok(Once { body, key, fingerprint: URL_SAFE_NO_PAD.encode(&digest.finalize()[..16]) })
+        Ok(Once { body, key, fingerprint: fingerprint(digest) })
     }
+}
+
+/// The key of a request that may come twice.
+///
+/// # Errors
+/// `idempotency_key_missing`.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<String> {
+    let key = headers.get("idempotency-key").and_then(|it| it.to_str().ok()).map(str::trim);
+    // The draft standard quotes the key, most clients do not.
+    let key = key.map(|it| it.trim_matches('"')).filter(|it| !it.is_empty() && it.len() <= KEY_MAX);
+    key.map(str::to_owned).ok_or_else(|| {
+        let detail =
+            format!("Send an Idempotency-Key of 1 to {KEY_MAX} characters, and the same one when you try again.");
+        problem(Code::KeyMissing, detail)
+    })
+}
+
+/// What stands for a whole request beside its key.
+pub fn fingerprint(digest: Sha256) -> String {
+    URL_SAFE_NO_PAD.encode(&digest.finalize()[..16])
 }
 
 impl<T> Once<T> {
@@ -223,6 +236,12 @@ impl Named for crate::ids::SaleId {
 }
 
 impl Named for crate::ids::RefundId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+impl Named for crate::ids::ImportId {
     fn new_name() -> Self {
         Self::new()
     }

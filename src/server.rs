@@ -19,6 +19,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::error::{Code, Error, Problem, problem};
+use crate::import;
 use crate::order;
 use crate::request::{Peer, Place};
 use crate::telemetry;
@@ -34,6 +35,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
+        .merge(import::routes())
         .merge(crate::lineup::routes())
         .merge(crate::sale::routes())
         .merge(order::routes())
@@ -109,6 +111,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
     tokio::spawn(order::settle::run(app.clone()));
     tokio::spawn(crate::stage_clock::run(app.clone()));
+    tokio::spawn(import::watch(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
     let addresses = Addresses::default();

@@ -552,6 +552,25 @@ pub async fn set_on_hand(tx: &mut Tx, product_id: ProductId, on_hand: Units) -> 
     Ok(if set == 1 { OnHand::Set } else { OnHand::Fenced })
 }
 
+/// Gives products that nobody else can have seen yet, `[{product_id, on_hand}]`, their first count, all at once: their rows
+/// are new, so there is nobody to wait for and no order to keep.
+///
+/// # Errors
+/// A product that has a count already; the database cannot be reached.
+pub async fn stock_new(tx: &mut Tx, rows: &[Value]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    query(
+        "insert into stock (product_id, on_hand, fenced)
+         select value->>'product_id', cast(value->>'on_hand' as bigint), 0 from json_each($1)",
+    )
+    .bind_json(&rows)
+    .run(tx)
+    .await?;
+    Ok(())
+}
+
 /// Whether a new count was possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnHand {

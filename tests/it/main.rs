@@ -9,6 +9,7 @@
 mod harness;
 
 mod checkout;
+mod import;
 mod live;
 mod overlay;
 mod poll;
