@@ -18,7 +18,7 @@
 
 mod turn;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -94,7 +94,7 @@ impl Db {
             sqlx::query(JSON_EACH).execute(&mut *tx).await?;
             tx.commit().await?;
             setup.close().await?;
-            return Ok(postgres(options));
+            return Ok(postgres(options, "10s"));
         }
         let options = sqlite_options(url)?.create_if_missing(true);
         let write = SqlitePoolOptions::new()
@@ -114,7 +114,9 @@ impl Db {
     /// No such database, or one that cannot be reached.
     pub async fn open_existing(url: &str) -> anyhow::Result<Db> {
         if is_postgres(url) {
-            return Ok(postgres(PgConnectOptions::from_str(url).context("the address of the database")?));
+            let options = PgConnectOptions::from_str(url).context("the address of the database")?;
+            // Nobody waits for an answer, and a statement about all shows may take its time.
+            return Ok(postgres(options, "0"));
         }
         let options = sqlite_options(url)?;
         let path = options.get_filename().to_owned();
@@ -177,12 +179,12 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-fn postgres(options: PgConnectOptions) -> Db {
+fn postgres(options: PgConnectOptions, statement_timeout: &str) -> Db {
     // A frozen node loses its locks after two seconds; a statement that waits longer than a request is worth nothing.
     let options = options.options([
         ("idle_in_transaction_session_timeout", "2s"),
         ("lock_timeout", "2s"),
-        ("statement_timeout", "10s"),
+        ("statement_timeout", statement_timeout),
     ]);
     let pool = || PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
     Db(Arc::new(Inner::Postgres {
@@ -207,6 +209,17 @@ fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> anyhow::Result<Db
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options.read_only(true));
     Ok(Db(Arc::new(Inner::Sqlite { read, write, turns: turn::Turns::default(), last_ms: AtomicI64::new(0) })))
+}
+
+/// The file that an address of SQLite names; none for PostgreSQL.
+///
+/// # Errors
+/// An address that cannot be read.
+pub fn sqlite_file(url: &str) -> anyhow::Result<Option<PathBuf>> {
+    if is_postgres(url) {
+        return Ok(None);
+    }
+    Ok(Some(sqlite_options(url)?.get_filename().to_owned()))
 }
 
 /// The address of a SQLite file.

@@ -13,6 +13,7 @@ pub mod ids; // ShowId, HoldId, OrderId…: a prefix and a UUIDv7
 pub mod money; // minor units and a currency
 pub mod units; // how many pieces
 pub mod config; // every setting and limit with its default
+pub mod storage; // where the data is, and whose
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
 pub mod failpoints; // named points at which tests kill or disturb the process
 pub mod telemetry; // what the process tells about itself
@@ -40,6 +41,9 @@ pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds
 pub mod pin; // the product on screen
 pub mod viewer; // the snapshot of a show, and the socket route
+
+// What an operator runs.
+pub mod check; // the invariants, asked of a database
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down

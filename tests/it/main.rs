@@ -8,8 +8,10 @@
 
 mod harness;
 
+mod check;
 mod checkout;
 mod live;
+mod operate;
 mod process;
 mod sandbox;
 mod server;
