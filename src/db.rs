@@ -9,6 +9,7 @@
 //! * `json_each(text)`: built into SQLite; on PostgreSQL a function of that name is made by [`Db::open`].
 //! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`]).
 //! * The clock ([`Tx::now`]).
+//! * How a database is copied ([`Db::copy_to`]).
 //! * Settings that only PostgreSQL has: time-outs, fillfactor of the tables that are updated all the time.
 //!
 //! Known traps of the shared dialect, refused by `tests/it/tidy.rs` where a word shows them: `sum` of a bigint must be
@@ -168,6 +169,18 @@ impl Db {
                 write.close().await;
             }
         }
+    }
+
+    /// Writes a copy of the database, as it is at one moment, to a new file. For SQLite only.
+    ///
+    /// # Errors
+    /// The file cannot be written, the database cannot be read.
+    pub async fn copy_to(&self, file: &Path) -> anyhow::Result<()> {
+        let Inner::Sqlite { read, .. } = &*self.0 else { anyhow::bail!("PostgreSQL copies its databases itself") };
+        let file = file.to_str().context("a path that is text")?;
+        // Outside of a transaction, which this statement does not allow.
+        sqlx::query("vacuum into $1").bind(file).execute(&mut *read.acquire().await?).await?;
+        Ok(())
     }
 
     pub fn is_sqlite(&self) -> bool {

@@ -44,6 +44,9 @@ pub mod viewer; // the snapshot of a show, and the socket route
 
 // What an operator runs.
 pub mod check; // the invariants, asked of a database
+pub mod export; // the log as lines of JSON
+pub mod backup; // a copy of the database, and the way back
+pub mod prune; // old logs leave the database
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down

@@ -14,7 +14,7 @@ use showcart::config::Config;
 use showcart::ids::{BuyerId, ShowId};
 use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::storage::Storage;
-use showcart::{check, server};
+use showcart::{backup, check, export, prune, server};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,14 @@ enum Command {
     Sandbox(SandboxArgs),
     /// Ask a database whether everything that must be true is true; works beside a running server.
     Check(check::Options),
+    /// Write the log of one show or of all to stdout, one entry a line, JSON; works beside a running server.
+    Export(export::Options),
+    /// Copy the SQLite database to a file; works beside a running server.
+    Backup(backup::BackupOptions),
+    /// Put a backup in the place of the SQLite database, while no server runs on it.
+    Restore(backup::RestoreOptions),
+    /// Move the logs of shows that ended long ago to an archive; works beside a running server.
+    Prune(prune::Options),
 }
 
 #[derive(clap::Args)]
@@ -83,6 +91,10 @@ fn main() -> ExitCode {
             Command::Token(token) => (done(print_token(token).await), 1),
             Command::Sandbox(args) => (done(serve_sandbox(args).await), 1),
             Command::Check(options) => (check::command(&options).await, 2),
+            Command::Export(options) => (export::command(&options).await, 1),
+            Command::Backup(options) => (backup::backup(&options).await, 1),
+            Command::Restore(options) => (backup::restore(&options).await, 1),
+            Command::Prune(options) => (prune::command(&options).await, 1),
         }
     });
     ended.unwrap_or_else(|error| {
