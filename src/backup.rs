@@ -95,6 +95,8 @@ pub async fn restore(options: &RestoreOptions) -> anyhow::Result<ExitCode> {
     let shows = new_epochs(&db).await;
     db.close().await;
     let shows = shows.with_context(|| format!("{} is no backup of a shop", from.display()))?;
+    // Closing has brought everything into the file; only the file is put in its place.
+    anyhow::ensure!(!beside(&ready, "-wal").exists(), "{} was not closed; try again", ready.display());
     sync(&ready)?;
     let kept = beside(&file, ".before-restore");
     for (path, aside) in with_its_log(&file).iter().zip(with_its_log(&kept)) {

@@ -72,6 +72,8 @@ row! {
 
 /// Rows of one transaction: few enough that a running server hardly waits.
 const CHUNK: i64 = 500;
+/// Between two transactions. Who waits for SQLite's lock only looks now and then whether it is free, and must find it so.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// Prunes every show that ended longer ago than `keep` and in which everything is settled; says how many. `tell` hears of
 /// each.
@@ -80,6 +82,9 @@ const CHUNK: i64 = 500;
 /// The archive cannot be written, the database cannot be reached.
 pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(Pruned)) -> anyhow::Result<usize> {
     fs::create_dir_all(archive).with_context(|| format!("making {}", archive.display()))?;
+    let lock_path = archive.join(".lock");
+    let lock = File::create(&lock_path).with_context(|| format!("making {}", lock_path.display()))?;
+    lock.try_lock().with_context(|| format!("another prune writes to {}", archive.display()))?;
     let before = db.read().await?.now().await? - keep;
     let mut done = 0;
     let mut last = String::new();
@@ -101,6 +106,7 @@ pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(P
             if forgotten == 0 {
                 break;
             }
+            tokio::time::sleep(BREATH).await;
         }
         let mut tx = db.write(Turn::Import).await?;
         live::forget_gauges(&mut tx, show).await?;
@@ -158,5 +164,6 @@ async fn forget_answers(db: &Db, before: Millis) -> crate::db::Result<()> {
         if forgotten == 0 {
             return Ok(());
         }
+        tokio::time::sleep(BREATH).await;
     }
 }

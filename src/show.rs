@@ -215,7 +215,11 @@ pub async fn find(tx: &mut Tx, show: ShowId) -> Result<Show> {
 /// # Errors
 /// The database cannot be reached.
 pub async fn mark_pruned(tx: &mut Tx, show: ShowId, upto: Seq) -> db::Result<()> {
-    query("update show set pruned_seq = $2 where show_id = $1").bind(show).bind(upto).run(tx).await?;
+    query("update show set pruned_seq = $2 where show_id = $1 and coalesce(pruned_seq, 0) < $2")
+        .bind(show)
+        .bind(upto)
+        .run(tx)
+        .await?;
     Ok(())
 }
 

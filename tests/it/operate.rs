@@ -156,6 +156,27 @@ async fn count(shop: &Shop, sql: &'static str) -> i64 {
 }
 
 both! {
+    async fn a_prune_that_was_stopped_is_completed_by_the_next_one(shop) {
+        let show = shop.live_show().await;
+        let product = shop.product("lamp").await;
+        for _ in 0..3 {
+            shop.pin(show, &product).await;
+        }
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        shop.advance(Duration::from_secs(31 * 86_400)).await;
+        // The mark, and a part of what follows it.
+        let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+        query("update show set pruned_seq = 5").run(&mut tx).await.unwrap();
+        query("delete from entry where seq <= 2").run(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        checked(&shop).await;
+        assert_eq!(pruned(&shop, &shop.folder().join("archive")).await, [(show, 3)]);
+        checked(&shop).await;
+        assert_eq!(count(&shop, "select count(*) from entry").await, 0);
+    }
+}
+
+both! {
     async fn old_logs_leave_the_database_when_everything_is_settled(shop) {
         let (show, product) = shop.show_with(5).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 4 })).await;
