@@ -29,6 +29,7 @@ pub const MIGRATIONS: Migrations = &[
     (1, "shows", include_str!("../migrations/0001_shows.sql")),
     (2, "checkout", include_str!("../migrations/0002_checkout.sql")),
     (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
+    (4, "prune", include_str!("../migrations/0004_prune.sql")),
     (5, "stage", include_str!("../migrations/0005_stage.sql")),
     (6, "import", include_str!("../migrations/0006_import.sql")),
 ];

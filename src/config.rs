@@ -1,7 +1,7 @@
 //! Every setting and every limit, in one place, with its default: flags for people, environment variables for services.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -113,12 +113,16 @@ impl Limits {
 }
 
 impl Config {
-    /// The database's address: the given one, or the SQLite file of the data folder.
     pub fn database(&self) -> String {
-        match &self.database_url {
-            Some(url) => url.clone(),
-            None => crate::db::sqlite_url(&self.data_dir.join("showcart.sqlite")),
-        }
+        database(self.database_url.as_deref(), &self.data_dir)
+    }
+}
+
+/// The database's address: the given one, or the SQLite file of the data folder.
+pub(crate) fn database(given: Option<&str>, data_dir: &Path) -> String {
+    match given {
+        Some(url) => url.to_owned(),
+        None => crate::db::sqlite_url(&data_dir.join("showcart.sqlite")),
     }
 }
 

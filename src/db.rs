@@ -9,6 +9,7 @@
 //! * `json_each(text)`: built into SQLite; on PostgreSQL a function of that name is made by [`Db::open`].
 //! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`]).
 //! * The clock ([`Tx::now`]).
+//! * How a database is copied ([`Db::copy_to`]).
 //! * Settings that only PostgreSQL has: time-outs, fillfactor of the tables that are updated all the time.
 //!
 //! Known traps of the shared dialect, refused by `tests/it/tidy.rs` where a word shows them: `sum` of a bigint must be
@@ -18,7 +19,7 @@
 
 mod turn;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -94,7 +95,7 @@ impl Db {
             sqlx::query(JSON_EACH).execute(&mut *tx).await?;
             tx.commit().await?;
             setup.close().await?;
-            return Ok(postgres(options));
+            return Ok(postgres(options, "10s"));
         }
         let options = sqlite_options(url)?.create_if_missing(true);
         let write = SqlitePoolOptions::new()
@@ -114,7 +115,9 @@ impl Db {
     /// No such database, or one that cannot be reached.
     pub async fn open_existing(url: &str) -> anyhow::Result<Db> {
         if is_postgres(url) {
-            return Ok(postgres(PgConnectOptions::from_str(url).context("the address of the database")?));
+            let options = PgConnectOptions::from_str(url).context("the address of the database")?;
+            // Nobody waits for an answer, and a statement about all shows may take its time.
+            return Ok(postgres(options, "0"));
         }
         let options = sqlite_options(url)?;
         let path = options.get_filename().to_owned();
@@ -168,6 +171,18 @@ impl Db {
         }
     }
 
+    /// Writes a copy of the database, as it is at one moment, to a new file. For SQLite only.
+    ///
+    /// # Errors
+    /// The file cannot be written, the database cannot be read.
+    pub async fn copy_to(&self, file: &Path) -> anyhow::Result<()> {
+        let Inner::Sqlite { read, .. } = &*self.0 else { anyhow::bail!("PostgreSQL copies its databases itself") };
+        let file = file.to_str().context("a path that is text")?;
+        // Outside of a transaction, which this statement does not allow.
+        sqlx::query("vacuum into $1").bind(file).execute(&mut *read.acquire().await?).await?;
+        Ok(())
+    }
+
     pub fn is_sqlite(&self) -> bool {
         matches!(&*self.0, Inner::Sqlite { .. })
     }
@@ -177,12 +192,12 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-fn postgres(options: PgConnectOptions) -> Db {
+fn postgres(options: PgConnectOptions, statement_timeout: &str) -> Db {
     // A frozen node loses its locks after two seconds; a statement that waits longer than a request is worth nothing.
     let options = options.options([
         ("idle_in_transaction_session_timeout", "2s"),
         ("lock_timeout", "2s"),
-        ("statement_timeout", "10s"),
+        ("statement_timeout", statement_timeout),
     ]);
     let pool = || PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
     Db(Arc::new(Inner::Postgres {
@@ -207,6 +222,17 @@ fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> anyhow::Result<Db
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options.read_only(true));
     Ok(Db(Arc::new(Inner::Sqlite { read, write, turns: turn::Turns::default(), last_ms: AtomicI64::new(0) })))
+}
+
+/// The file that an address of SQLite names; none for PostgreSQL.
+///
+/// # Errors
+/// An address that cannot be read.
+pub fn sqlite_file(url: &str) -> anyhow::Result<Option<PathBuf>> {
+    if is_postgres(url) {
+        return Ok(None);
+    }
+    Ok(Some(sqlite_options(url)?.get_filename().to_owned()))
 }
 
 /// The address of a SQLite file.

@@ -13,6 +13,7 @@ pub mod ids; // ShowId, HoldId, OrderId…: a prefix and a UUIDv7
 pub mod money; // minor units and a currency
 pub mod units; // how many pieces
 pub mod config; // every setting and limit with its default
+pub mod storage; // where the data is, and whose
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
 pub mod failpoints; // named points at which tests kill or disturb the process
 pub mod telemetry; // what the process tells about itself
@@ -49,6 +50,12 @@ pub mod poll; // questions to the audience
 pub mod stage_clock; // what leaves the stage by itself
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a page to look at
+
+// What an operator runs.
+pub mod check; // the invariants, asked of a database
+pub mod export; // the log as lines of JSON
+pub mod backup; // a copy of the database, and the way back
+pub mod prune; // old logs leave the database
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down

@@ -14,7 +14,8 @@ use showcart::config::Config;
 use showcart::ids::{BuyerId, ShowId};
 use showcart::import;
 use showcart::payment::sandbox::{self, Sandbox, Settings};
-use showcart::server;
+use showcart::storage::Storage;
+use showcart::{backup, check, export, prune, server};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +37,16 @@ enum Command {
     Token(Token),
     /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
     Sandbox(SandboxArgs),
+    /// Ask a database whether everything that must be true is true; works beside a running server.
+    Check(check::Options),
+    /// Write the log of one show or of all to stdout, one entry a line, JSON; works beside a running server.
+    Export(export::Options),
+    /// Copy the SQLite database to a file; works beside a running server.
+    Backup(backup::BackupOptions),
+    /// Put a backup in the place of the SQLite database, while no server runs on it.
+    Restore(backup::RestoreOptions),
+    /// Move the logs of shows that ended long ago to an archive; works beside a running server.
+    Prune(prune::Options),
 }
 
 #[derive(clap::Args)]
@@ -69,27 +80,43 @@ struct Token {
     config: Config,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn")))
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(async {
+    let runtime = tokio::runtime::Runtime::new().expect("a process that just started has threads to be had");
+    // 1 is a clear no of a command that was asked something, so commands of that kind say 2 when they failed.
+    let (ended, failed) = runtime.block_on(async {
         match cli.command {
-            Command::Serve(config) => serve(config).await?,
+            Command::Serve(config) => (done(serve(config).await), 1),
             Command::Import(args) => {
-                return import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await.map(ExitCode::from);
+                let ended = import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await;
+                (ended.map(ExitCode::from), 2)
             }
-            Command::Token(token) => print_token(token).await?,
-            Command::Sandbox(args) => serve_sandbox(args).await?,
+            Command::Token(token) => (done(print_token(token).await), 1),
+            Command::Sandbox(args) => (done(serve_sandbox(args).await), 1),
+            Command::Check(options) => (check::command(&options).await, 2),
+            Command::Export(options) => (export::command(&options).await, 1),
+            Command::Backup(options) => (backup::backup(&options).await, 1),
+            Command::Restore(options) => (backup::restore(&options).await, 1),
+            Command::Prune(options) => (prune::command(&options).await, 1),
         }
-        Ok(ExitCode::SUCCESS)
+    });
+    ended.unwrap_or_else(|error| {
+        eprintln!("Error: {error:#}");
+        ExitCode::from(failed)
     })
 }
 
+fn done(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is opened: whoever comes second must not touch what the first one has.
+    let _lock = Storage::of(&config).lock()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;
     let app = App::open(config).await?;

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::Caller;
 use crate::clock::Millis;
-use crate::db::{Tx, query};
+use crate::db::{self, Tx, query};
 use crate::error::{Code, Error, Result, problem};
 
 /// A JSON body; what is wrong with it is said as a problem.
@@ -222,6 +222,21 @@ impl<T> Once<T> {
             .await?;
         Ok((status, [("content-type", "application/json")], text).into_response())
     }
+}
+
+/// Deletes answers that were kept before `before`, at most `limit`; says how many.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_answers(tx: &mut Tx, before: Millis, limit: i64) -> db::Result<u64> {
+    query(
+        "delete from idempotency where (caller, key) in (
+             select caller, key from idempotency where at < $1 limit $2)",
+    )
+    .bind(before)
+    .bind(limit)
+    .run(tx)
+    .await
 }
 
 /// Ids that a request may give to what it makes.

@@ -15,7 +15,7 @@ use crate::clock::Millis;
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ShowId;
-use crate::live::{self, ShowState};
+use crate::live::{self, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
 use crate::request::{Once, Page, Paged, Path, Query, ahead};
@@ -208,6 +208,19 @@ pub async fn find(tx: &mut Tx, show: ShowId) -> Result<Show> {
     .optional(tx)
     .await?;
     row.map(Show::from).ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))
+}
+
+/// Says that the log up to `upto` stands in the archive, before it is deleted here.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn mark_pruned(tx: &mut Tx, show: ShowId, upto: Seq) -> db::Result<()> {
+    query("update show set pruned_seq = $2 where show_id = $1 and coalesce(pruned_seq, 0) < $2")
+        .bind(show)
+        .bind(upto)
+        .run(tx)
+        .await?;
+    Ok(())
 }
 
 /// Whether there is such a show.

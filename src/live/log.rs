@@ -115,13 +115,66 @@ pub(super) struct NewEntry {
 /// # Errors
 /// The show has one, or the database cannot be reached.
 pub async fn create_head(tx: &mut Tx, show: ShowId) -> Result<()> {
-    let epoch = uuid::Uuid::new_v4().simple().to_string();
     query("insert into show_head (show_id, epoch, last_seq, state) values ($1, $2, 0, 'scheduled')")
         .bind(show)
-        .bind(&epoch[..16])
+        .bind(new_epoch())
         .run(tx)
         .await?;
     Ok(())
+}
+
+fn new_epoch() -> String {
+    let mut epoch = uuid::Uuid::new_v4().simple().to_string();
+    epoch.truncate(16);
+    epoch
+}
+
+/// Gives every show a new epoch, because the database was restored: what viewers have seen is not what stands in it. Says
+/// how many shows there are.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn new_epochs(tx: &mut Tx) -> Result<usize> {
+    #[derive(Serialize)]
+    struct NewEpoch {
+        show_id: ShowId,
+        epoch: String,
+    }
+    let shows: Vec<(ShowId,)> = query("select show_id from show_head").all(tx).await?;
+    let rows: Vec<NewEpoch> = shows.into_iter().map(|(show_id,)| NewEpoch { show_id, epoch: new_epoch() }).collect();
+    query(
+        "update show_head set epoch = value->>'epoch' from json_each($1)
+         where show_head.show_id = value->>'show_id'",
+    )
+    .bind_json(&rows)
+    .run(tx)
+    .await?;
+    Ok(rows.len())
+}
+
+/// Deletes entries of a show up to `upto`, the oldest first and at most `limit`; says how many.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_entries(tx: &mut Tx, show: ShowId, upto: Seq, limit: i64) -> Result<u64> {
+    query(
+        "delete from entry where show_id = $1 and seq in (
+             select seq from entry where show_id = $1 and seq <= $2 order by seq limit $3)",
+    )
+    .bind(show)
+    .bind(upto)
+    .bind(limit)
+    .run(tx)
+    .await
+}
+
+/// Deletes what a show that is over has on its counters. Its `gmv` stays: a refund that comes late counts on from there.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_gauges(tx: &mut Tx, show: ShowId) -> Result<()> {
+    query("delete from gauge where show_id = $1 and name <> 'gmv'").bind(show).run(tx).await?;
+    super::presence::forget(tx, show).await
 }
 
 /// Locks the head until the transaction ends: its own statement, before anything else is read.

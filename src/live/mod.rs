@@ -38,7 +38,10 @@ pub use self::event::{
     Audience, Banner, BannerStyle, Card, EndReason, Event, PaidLine, PaidOrder, Pin, PollOnStage, PollResult,
     RefundedOrder, SaleOnStage, Timer,
 };
-pub use self::log::{Entry, Gauge, Head, Seq, ShowState, create_head, gauge_value, gauges, head, since};
+pub use self::log::{
+    Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauge_value, gauges, head,
+    new_epochs, since,
+};
 pub use self::socket::{Close, ReadLimits, Session, Socket, read};
 
 /// A show's picture at one moment, for those who join; whole messages, ready to be sent.

@@ -84,6 +84,12 @@ async fn tell(live: &Live, told: &mut Told) -> Result<()> {
     Ok(())
 }
 
+/// Deletes the numbers of a show that nobody has watched for a long time; nodes that have viewers write theirs again.
+pub(super) async fn forget(tx: &mut Tx, show: ShowId) -> db::Result<()> {
+    query("delete from presence where show_id = $1").bind(show).run(tx).await?;
+    Ok(())
+}
+
 /// The viewers of each show over all nodes, as gauges whose version is the moment of the sample.
 pub(super) async fn viewers_of(tx: &mut Tx, shows: &[ShowKey], now: Millis) -> db::Result<Vec<(ShowId, Gauge)>> {
     let counts: Vec<(ShowId, i64)> = query(

@@ -676,8 +676,11 @@ async fn load(live: &Live, show: ShowId) -> Result<Option<Feed>> {
     let mut tx = live.db().read().await?;
     let Some(head) = log::head(&mut tx, show).await? else { return Ok(None) };
     let floor = Seq((head.last_seq.0 - READ_MAX).max(0));
+    let entries = log::since(&mut tx, show, floor, READ_MAX).await?;
+    // The log of a show that ended long ago has left the database: whoever stands in that part gets a snapshot.
+    let floor = entries.first().map_or(head.last_seq, |it| Seq(it.seq.0 - 1));
     let mut feed = Feed::new(&head.epoch, floor);
-    for entry in log::since(&mut tx, show, floor, READ_MAX).await? {
+    for entry in entries {
         feed.take(Arc::new(entry), |_| {});
     }
     for gauge in log::gauges(&mut tx, show).await? {

@@ -8,9 +8,11 @@
 
 mod harness;
 
+mod check;
 mod checkout;
 mod import;
 mod live;
+mod operate;
 mod overlay;
 mod poll;
 mod process;

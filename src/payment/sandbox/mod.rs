@@ -118,6 +118,18 @@ impl Client {
         Ok(ask::<List>(call).await?.refunds)
     }
 
+    /// What the ledger says has happened, a page of intents behind `cursor`: for whoever compares it with the orders.
+    ///
+    /// # Errors
+    /// See [`ProviderError`].
+    pub async fn ledger(&self, cursor: Option<&str>) -> Result<LedgerPage, ProviderError> {
+        let mut call = self.call(Method::GET, "ledger").query(&[("limit", "1000")]);
+        if let Some(cursor) = cursor {
+            call = call.query(&[("cursor", cursor)]);
+        }
+        ask(call).await
+    }
+
     pub(super) async fn register_webhook(&self, name: &str, url: &str) -> Result<(), ProviderError> {
         let body = json!({ "url": url, "secret": self.access.webhook_secret });
         let call = self.call(Method::PUT, &format!("webhook_endpoints/{name}")).json(&body);
@@ -136,6 +148,22 @@ impl Client {
     fn call(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/v1/{path}", self.access.url)).bearer_auth(&self.access.api_key)
     }
+}
+
+/// A page of the ledger.
+#[derive(Debug, Deserialize)]
+pub struct LedgerPage {
+    pub intents: Vec<LedgerIntent>,
+    pub next_cursor: Option<String>,
+}
+
+/// An intent as the ledger shows it: without what its buyer needs to pay it.
+#[derive(Debug, Deserialize)]
+pub struct LedgerIntent {
+    pub id: String,
+    pub status: IntentStatus,
+    pub amount_received_minor: i64,
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// An intent as the sandbox writes it; what we do not need is not read.

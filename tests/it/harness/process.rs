@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 
 use showcart::clock::{Clock, Millis};
 use showcart::config::Config;
@@ -63,6 +63,22 @@ impl Process {
         (self.child, self.door.address) = (child, address);
     }
 
+    /// Runs another command of the binary with the same settings, to its end.
+    pub(crate) async fn command(&self, args: &[&str]) -> Output {
+        let ended = binary(&self.settings).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).output();
+        tokio::time::timeout(PATIENCE, ended).await.expect("the command ends in time").expect("a binary that runs")
+    }
+
+    /// The address of its database.
+    pub(crate) fn database(&self) -> String {
+        let given = self.settings.iter().find(|(name, _)| name == "DATABASE_URL").map(|(_, url)| url.clone());
+        given.unwrap_or_else(|| showcart::db::sqlite_url(&self.folder().join("showcart.sqlite")))
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Ends the process without any farewell.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("our own process can be killed");
@@ -113,17 +129,23 @@ fn log(folder: &TempDir) -> PathBuf {
     folder.path().join("stderr")
 }
 
-async fn start(settings: &[(String, String)], folder: &TempDir) -> (Child, SocketAddr) {
-    let stderr = std::fs::File::options().create(true).append(true).open(log(folder)).expect("a file in our folder");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_showcart"))
-        .arg("serve")
-        // What the developer's shell sets is not for this server.
+fn binary(settings: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_showcart"));
+    // What the developer's shell sets is not for this server.
+    command
         .env_clear()
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn start(settings: &[(String, String)], folder: &TempDir) -> (Child, SocketAddr) {
+    let stderr = std::fs::File::options().create(true).append(true).open(log(folder)).expect("a file in our folder");
+    let mut child = binary(settings)
+        .arg("serve")
         .stdout(Stdio::piped())
         .stderr(stderr)
-        .kill_on_drop(true)
         .spawn()
         .expect("the binary that was built with these tests");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped above")).lines();
