@@ -25,7 +25,12 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Work {
     Event(String),
-    Payment(PaymentId),
+    /// Bringing a payment to the provider.
+    Open(PaymentId),
+    /// Stopping one whose time is over: not delayed by an `Ask` that rests.
+    Cancel(PaymentId),
+    /// Asking how one stands.
+    Ask(PaymentId),
     Refund(RefundId),
 }
 
@@ -77,6 +82,13 @@ impl Underway {
             let now = Instant::now();
             all.retain(|_, it| !matches!(it, Stand::Resting(until) if *until <= now));
         }
+    }
+
+    /// How many of a kind run or rest, so that a look can look past them.
+    pub fn busy(&self, kind: impl Fn(&Work) -> bool) -> usize {
+        let now = Instant::now();
+        let rests = |it: &Stand| matches!(it, Stand::Resting(until) if *until <= now);
+        self.work().iter().filter(|(work, stand)| kind(work) && !rests(stand)).count()
     }
 
     pub fn opening(&self, payment: PaymentId) -> Opening {
