@@ -9,6 +9,8 @@
 mod harness;
 
 mod checkout;
+mod crash;
+mod crowd;
 mod live;
 mod process;
 mod sandbox;
