@@ -106,6 +106,11 @@ impl Checkout {
         self.door(show).lane.nudge();
     }
 
+    /// Requests that wait for a show's next batch on this node.
+    pub fn waiting(&self, show: ShowId) -> usize {
+        self.door(show).lane.waiting()
+    }
+
     pub fn terms(&self) -> Terms {
         self.0.terms
     }

@@ -9,6 +9,7 @@
 mod harness;
 
 mod checkout;
+mod contest;
 mod crash;
 mod crowd;
 mod live;

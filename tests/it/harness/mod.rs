@@ -109,7 +109,7 @@ enum Company {
 static COMPANY: RwLock<()> = RwLock::const_new(());
 
 /// A payment provider for one test; it ends with the test's runtime.
-async fn sandbox(folder: &std::path::Path) -> String {
+pub(crate) async fn sandbox(folder: &std::path::Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
     let settings = Settings { file: folder.join("sandbox.sqlite"), api_key: LOOPBACK_API_KEY.into() };
