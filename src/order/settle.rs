@@ -245,6 +245,7 @@ fn start<F: Future<Output = Result<Option<Duration>>> + Send>(
     let app = app.clone();
     tokio::spawn(async move {
         let mut doing = Doing { app: &app, work, again: Some(RETRY), hand: Some(hand) };
+        assert!(!failpoints::fires("settling_panics"), "a test asked for it");
         match run(app.clone()).await {
             Ok(again) => doing.again = again,
             Err(error) => tracing::warn!(work = ?doing.work, %error, "settling failed; it is tried again"),

@@ -110,3 +110,39 @@ impl Underway {
         self.0.work.lock().expect("nothing panics while it holds the map")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_begun_once_until_it_has_ended_and_rested() {
+        let underway = Underway::default();
+        let payment = PaymentId::new();
+        let (ask, cancel) = (Work::Ask(payment), Work::Cancel(payment));
+        let asks = || underway.busy(|it| matches!(it, Work::Ask(_)));
+        assert!(underway.begin(&ask) && !underway.begin(&ask));
+        assert_eq!(asks(), 1);
+        underway.end(&ask, Some(Duration::from_secs(3_600)));
+        assert!(!underway.begin(&ask));
+        assert_eq!(asks(), 1);
+        // What rests does not hold up other work on the same payment.
+        assert!(underway.begin(&cancel));
+        underway.end(&cancel, Some(Duration::ZERO));
+        assert_eq!(underway.busy(|_| true), 1);
+        assert!(underway.begin(&cancel));
+        underway.end(&cancel, None);
+        assert_eq!(underway.busy(|_| true), 1);
+    }
+
+    #[tokio::test]
+    async fn others_wait_for_whoever_opens_a_payment_even_if_that_panics() {
+        let underway = Underway::default();
+        let payment = PaymentId::new();
+        let Opening::Yours(yours) = underway.opening(payment) else { panic!("nobody opens it") };
+        let Opening::Others(mut others) = underway.opening(payment) else { panic!("somebody opens it") };
+        drop(yours);
+        assert!(others.changed().await.is_err());
+        assert!(matches!(underway.opening(payment), Opening::Yours(_)));
+    }
+}

@@ -30,6 +30,7 @@ on_both!(
     late_money_without_a_unit_goes_back,
     a_refund_whose_answer_was_lost_is_made_once,
     a_refund_that_fails_later_is_owed,
+    work_that_panics_is_begun_again,
 );
 
 /// A live show with one lamp, which the test is about, and vases, which others buy meanwhile.
@@ -410,5 +411,18 @@ async fn a_refund_that_fails_later_is_owed(backend: Backend) {
     stage.server.host().post(&path, json!({})).await.ok();
     let order_path = format!("/v1/orders/{}", text(&order, "order_id"));
     until(&stage.server, "ann", &order_path, |it| it["refunded_minor"] == order["amount_minor"]).await;
+    stage.agrees().await;
+}
+
+/// No row of the table, and no death: a task that ends without a word must not keep its work for ever.
+async fn work_that_panics_is_begun_again(backend: Backend) {
+    let mut stage = Stage::set(backend).await;
+    let order = stage.order("ann").await;
+    stage.server.rearm("settling_panics").await;
+    let order = stage.now("ann", &order).await;
+    confirm(&order, "tok_success").await.ok();
+    stage.buyer("ann").until_order(&order, "paid").await;
+    let processed = async { while stage.count("select count(*) from inbox where processed_at is null").await > 0 {} };
+    tokio::time::timeout(PATIENCE, processed).await.expect("the event is acted on after all");
     stage.agrees().await;
 }
