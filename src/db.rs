@@ -497,8 +497,11 @@ pub fn is_transient(error: &Error) -> bool {
     match error {
         Error::Database(it) => it.code().is_some_and(|code| {
             // 40001 serialization, 40P01 deadlock, 55P03 lock time-out, 25P03 idle in transaction, 57014 statement time-out,
-            // 57P01 shut down; 5 and 517 are SQLite's "busy".
-            matches!(&*code, "40001" | "40P01" | "55P03" | "25P03" | "57014" | "57P01" | "5" | "517")
+            // 57P01 to 57P03 shut down, crashed, starting; 5 and 517 are SQLite's "busy".
+            matches!(
+                &*code,
+                "40001" | "40P01" | "55P03" | "25P03" | "57014" | "57P01" | "57P02" | "57P03" | "5" | "517"
+            )
         }),
         Error::Io(_) | Error::PoolTimedOut | Error::WorkerCrashed => true,
         _ => false,

@@ -26,7 +26,13 @@ struct Known {
     /// Buyers who hold or have bought units, as far as this node knows; others are looked up when they say that they ask
     /// again.
     granted: HashSet<BuyerId>,
+    /// When the set of the granted is this large it is read anew, without those whose holds have ended: none before the
+    /// first reading.
+    granted_max: Option<usize>,
 }
+
+/// Buyers whose holds have ended and who stay known for a while, at least.
+const LAPSED_MAX: usize = 4_096;
 
 #[derive(Clone, Copy)]
 enum Closed {
@@ -44,6 +50,8 @@ impl Gate {
         request.lines.iter().find_map(|wanted| {
             Some(match *known.closed.get(&wanted.item)? {
                 Closed::SoldOut => Refusal::SoldOut { item: wanted.item },
+                // A hold has run out since: its unit may be free.
+                Closed::AllHeld { next: Some(next), .. } if next <= now => return None,
                 Closed::AllHeld { in_checkout, next } => {
                     let until = next.map_or(Duration::ZERO, |it| it.since(now)).max(retry_min);
                     let retry_after_ms = i64::try_from(until.as_millis()).unwrap_or(i64::MAX);
@@ -82,8 +90,17 @@ impl Gate {
         known.at = Some(Instant::now());
     }
 
-    /// Everybody who had units when this node's lane opened.
+    /// Whether the set of those who have units is to be read: it never was, or it has grown by many whose holds have ended.
+    pub(super) fn wants_granted(&self) -> bool {
+        let known = self.0.read().expect("nothing panics while it holds the gate");
+        known.granted_max.is_none_or(|max| known.granted.len() >= max)
+    }
+
+    /// Everybody who has units, read under the lock of the show's head.
     pub(super) fn learn_granted(&self, buyers: impl Iterator<Item = BuyerId>) {
-        self.0.write().expect("nothing panics while it holds the gate").granted.extend(buyers);
+        let granted: HashSet<BuyerId> = buyers.collect();
+        let mut known = self.0.write().expect("nothing panics while it holds the gate");
+        known.granted_max = Some(granted.len() * 2 + LAPSED_MAX);
+        known.granted = granted;
     }
 }

@@ -15,6 +15,7 @@ pub mod store;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use self::gate::Gate;
 use self::rules::{Answer, Command, HoldRequest, Terms};
@@ -32,8 +33,13 @@ pub struct Checkout(Arc<Inner>);
 struct Inner {
     live: Live,
     terms: Terms,
-    /// One for each show that somebody has asked for since the start.
-    lanes: Mutex<HashMap<ShowId, Door>>,
+    /// One for each show that somebody has asked for lately.
+    lanes: Mutex<HashMap<ShowId, Kept>>,
+}
+
+struct Kept {
+    door: Door,
+    used: Instant,
 }
 
 #[derive(Clone)]
@@ -41,6 +47,10 @@ struct Door {
     lane: Lane<Command, Result<Answer, Failed>>,
     gate: Arc<Gate>,
 }
+
+/// A lane that nobody has asked for so long makes room for the next one. What waits in it is still decided, and what becomes
+/// due later is seen by settling, which opens it again; two lanes of a show are as good as two nodes.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Requests wait here; more than that are told to come again.
 const SIZES: Sizes = Sizes { control: 4_096, requests: 20_000 };
@@ -96,16 +106,26 @@ impl Checkout {
         self.door(show).lane.nudge();
     }
 
+    /// Requests that wait for a show's next batch on this node.
+    pub fn waiting(&self, show: ShowId) -> usize {
+        self.door(show).lane.waiting()
+    }
+
+    pub fn terms(&self) -> Terms {
+        self.0.terms
+    }
+
     fn door(&self, show: ShowId) -> Door {
         let mut lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
-        if let Some(door) = lanes.get(&show).filter(|it| !it.lane.is_closed()) {
-            return door.clone();
+        if let Some(kept) = lanes.get_mut(&show).filter(|it| !it.door.lane.is_closed()) {
+            kept.used = Instant::now();
+            return kept.door.clone();
         }
+        lanes.retain(|_, it| it.used.elapsed() < IDLE);
         let gate = Arc::new(Gate::default());
-        let runner =
-            Runner { live: self.0.live.clone(), show, terms: self.0.terms, gate: gate.clone(), knows_granted: false };
+        let runner = Runner { live: self.0.live.clone(), show, terms: self.0.terms, gate: gate.clone() };
         let door = Door { lane: Lane::spawn(runner, SIZES), gate };
-        lanes.insert(show, door.clone());
+        lanes.insert(show, Kept { door: door.clone(), used: Instant::now() });
         door
     }
 }

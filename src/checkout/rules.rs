@@ -193,7 +193,7 @@ pub enum Command {
     PaymentCanceled {
         payment_id: PaymentId,
     },
-    /// It is certain that the provider never heard of it.
+    /// The provider will never take it, and nobody has been told how to pay it. One that was opened meanwhile stays.
     PaymentAbandoned {
         payment_id: PaymentId,
     },

@@ -29,8 +29,6 @@ pub(super) struct Runner {
     pub(super) show: ShowId,
     pub(super) terms: Terms,
     pub(super) gate: Arc<Gate>,
-    /// Whether the gate knows who had units before this lane opened.
-    pub(super) knows_granted: bool,
 }
 
 /// A batch is tried again for this long; the requests in it have waited up to five seconds then.
@@ -50,6 +48,9 @@ impl Batch for Runner {
     type Answer = Result<Answer, Failed>;
 
     async fn run(&mut self, batch: Vec<Command>) -> Ran<Self::Answer> {
+        if !batch.is_empty() {
+            failpoints::crash("batch_gathered");
+        }
         metrics::histogram!("showcart_batch_commands").record(batch.len() as f64);
         let start = Instant::now();
         let ran = match self.persist(&batch).await {
@@ -69,7 +70,13 @@ impl Runner {
     /// One command of the batch breaks a constraint: the others must not suffer for it.
     async fn one_by_one(&mut self, batch: Vec<Command>) -> Ran<Result<Answer, Failed>> {
         let mut ran = Ran { answers: Vec::with_capacity(batch.len()), wake_at: None };
+        let mut gone = false;
         for command in batch {
+            // One wait for a database that has gone is enough: a thousand would stop the lane for an hour.
+            if gone {
+                ran.answers.push(Err(Failed::Unavailable));
+                continue;
+            }
             match self.persist(std::slice::from_ref(&command)).await {
                 Ok(decided) => {
                     ran.answers.extend(decided.answers.into_iter().map(Ok));
@@ -78,6 +85,7 @@ impl Runner {
                 Err(failed) => {
                     tracing::error!(show.id = %self.show, ?command, ?failed, "a command was refused by the database");
                     metrics::counter!("showcart_lane_alarms_total").increment(1);
+                    gone = failed == Failed::Unavailable;
                     ran.answers.push(Err(failed));
                     ran.wake_at = Some(Instant::now() + LOOK_AGAIN);
                 }
@@ -116,10 +124,9 @@ impl Runner {
         let requests_only = batch.iter().all(|it| matches!(it, Command::Hold(_)));
         let turn = if requests_only && !batch.is_empty() { Turn::Requests } else { Turn::Control };
         let mut change = self.live.change(self.show, turn).await?;
-        if !self.knows_granted {
+        if self.gate.wants_granted() {
             let buyers = store::buyers_with_grants(change.tx(), self.show).await?;
             self.gate.learn_granted(buyers.into_iter().map(|it| it.0));
-            self.knows_granted = true;
         }
         let now = change.now();
         let mut state = store::load(&mut change, self.terms, batch).await?;
@@ -127,9 +134,20 @@ impl Runner {
         // Nothing was decided but refusals and repetitions: there is nothing to make last.
         if !effects.is_empty() {
             store::write(&mut change, &effects).await?;
+            let pays = batch.iter().any(|it| matches!(it, Command::PaymentSucceeded(_)));
             failpoints::crash("before_batch_commit");
+            if pays {
+                failpoints::crash("before_paid_commit");
+            }
             change.commit().await?;
             failpoints::crash("after_batch_commit");
+            if pays {
+                failpoints::crash("after_paid_commit");
+            }
+            if failpoints::fires("commit_unknown") {
+                let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                return Err(Error::Database(db::Error::Io(lost)));
+            }
         }
         self.gate.learn(&state, wake_at);
         let wake_at = wake_at.map(|it| Instant::now() + it.since(now));

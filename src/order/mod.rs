@@ -45,6 +45,7 @@ pub fn routes() -> Router<App> {
         .route("/v1/orders/{order_id}", get(read))
         .route("/v1/me/orders", get(mine))
         .route("/v1/shows/{show_id}/orders", get(list))
+        .route("/v1/shows/{show_id}/waiting", get(waiting))
         .merge(refund::routes())
         .merge(webhook::routes())
 }
@@ -239,7 +240,7 @@ async fn pay(State(app): State<App>, caller: Caller, once: Once<NewOrder>) -> Re
     };
     crate::failpoints::crash("after_paying");
     if payment.state == PaymentState::Creating {
-        let opened = settle::open(&app, show, payment.payment_id);
+        let opened = settle::open_soon(&app, show, payment.payment_id);
         // Not opened in time: the order says where it stands, and the opening goes on without this request.
         tokio::time::timeout(OPENING, opened).await.ok();
     }
@@ -282,7 +283,7 @@ struct PaymentAnswer {
     /// Until then the buyer may pay.
     deadline: Option<Millis>,
     /// How many stand before this payment in our line for the provider.
-    line: Option<usize>,
+    line: Option<i64>,
 }
 
 row! {
@@ -304,6 +305,7 @@ row! {
         intent_id: Option<String>,
         client_secret: Option<String>,
         deadline: Option<Millis>,
+        line: Option<i64>,
     }
 }
 
@@ -324,7 +326,7 @@ impl OrderRow {
             test: self.test,
             payment: PaymentAnswer {
                 payment_id: self.payment_id,
-                line: (self.payment_state == PaymentState::Creating).then(|| app.budgets.create.waiting()),
+                line: self.line,
                 state: self.payment_state,
                 intent_id: self.intent_id,
                 client_secret: self.client_secret,
@@ -349,7 +351,9 @@ async fn find(app: &App, order: OrderId) -> Result<OrderAnswer> {
     let row: Option<OrderRow> = query(
         "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
                 o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline
+                p.client_secret, p.deadline,
+                case when p.state = 'creating' then (select count(*) from payment q
+                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
          from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
          where o.order_id = $1",
     )
@@ -380,7 +384,9 @@ async fn mine(State(app): State<App>, caller: Caller, Query(page): Query<Page>) 
     let rows: Vec<OrderRow> = query(
         "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
                 o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline
+                p.client_secret, p.deadline,
+                case when p.state = 'creating' then (select count(*) from payment q
+                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
          from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
          where o.buyer_id = $1 and o.order_id > $2 order by o.order_id limit $3",
     )
@@ -403,7 +409,9 @@ async fn list(
     let rows: Vec<OrderRow> = query(
         "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
                 o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline
+                p.client_secret, p.deadline,
+                case when p.state = 'creating' then (select count(*) from payment q
+                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
          from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
          where o.show_id = $1 and o.order_id > $2 order by o.order_id limit $3",
     )
@@ -413,6 +421,68 @@ async fn list(
     .all(&mut app.db.read().await?)
     .await?;
     Ok(Json(page.page(rows, |it| it.order_id.to_string(), |it| it.answer(&app).for_caller(&app, &caller))))
+}
+
+/// Units that stay held because the provider has not said how their payments ended.
+#[derive(Debug, Serialize)]
+struct WaitingAnswer {
+    units: Units,
+    holds: Vec<WaitingHold>,
+}
+
+#[derive(Debug, Serialize)]
+struct WaitingHold {
+    hold_id: HoldId,
+    order_id: OrderId,
+    buyer: BuyerId,
+    units: Units,
+    /// When the payment should have ended.
+    deadline: Millis,
+    /// From then on the host may free them without the provider's word.
+    may_free_at: Millis,
+}
+
+row! {
+    struct WaitingRow {
+        hold_id: HoldId,
+        order_id: OrderId,
+        buyer_id: BuyerId,
+        lines: String,
+        deadline: Millis,
+    }
+}
+
+/// "n units wait for the provider", the longest waiting first; the host may free them after half an hour.
+async fn waiting(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) -> Result<Json<WaitingAnswer>> {
+    caller.may_see_desk(show)?;
+    let mut tx = app.db.read().await?;
+    let now = tx.now().await?;
+    let rows: Vec<WaitingRow> = query(
+        "select h.hold_id, o.order_id, h.buyer_id, h.lines, coalesce(p.deadline, p.queue_deadline) as deadline
+         from payment p join orders o on o.order_id = p.order_id join hold h on h.hold_id = o.hold_id
+         where p.show_id = $1 and p.state in ('creating', 'open') and h.state = 'paying'
+               and coalesce(p.deadline, p.queue_deadline) <= $2
+         order by p.payment_id",
+    )
+    .bind(show)
+    .bind(now)
+    .all(&mut tx)
+    .await?;
+    let mut answer = WaitingAnswer { units: Units::ZERO, holds: Vec::with_capacity(rows.len()) };
+    for row in rows {
+        let lines: Vec<Line> = serde_json::from_str(&row.lines).map_err(anyhow::Error::from)?;
+        let units: Units = lines.iter().map(|it| it.quantity).sum();
+        answer.units += units;
+        answer.holds.push(WaitingHold {
+            hold_id: row.hold_id,
+            order_id: row.order_id,
+            buyer: row.buyer_id,
+            units,
+            deadline: row.deadline,
+            may_free_at: row.deadline + app.checkout.terms().host_may_free_after,
+        });
+    }
+    Ok(Json(answer))
 }
 
 /// What a buyer has in shows: open holds and their orders, for `mine`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
 use crate::checkout::rules::{Answer, Command, PaymentState, Success};
@@ -24,20 +24,28 @@ use crate::payment::{Intent, IntentStatus, ProviderError, RefundStatus, WebhookE
 
 /// Between two looks when nobody wakes us.
 const LOOK: Duration = Duration::from_millis(500);
-/// Rows of one kind in one look.
-const LOOK_MAX: i64 = 200;
-/// Calls under way at once.
+/// After each look, so that a thousand pieces of work that end do not make a thousand looks.
+const BREATH: Duration = Duration::from_millis(20);
+/// Rows of one kind in one look that are neither under way nor resting.
+const LOOK_MAX: usize = 200;
+/// Calls of one kind under way at once.
 const CALLS_MAX: usize = 32;
+/// Asking after open payments shares its line with asking because of an event, which matters more: few stand before it.
+const POLLS_MAX: usize = 4;
+/// No more payments than this are put into the line for the provider by looking; a request puts its own there.
+const LINE_MAX: usize = 256;
 /// A payment that is open for this long is asked for, should its event have been lost; and again after each such time.
 const POLL: Duration = Duration::from_secs(15);
 /// After an answer that is unknown.
 const RETRY: Duration = Duration::from_secs(1);
 /// Past its deadline, a payment that the provider will not cancel is an alarm.
 const ALARM: Duration = Duration::from_secs(30);
+/// Providers keep idempotency keys for a day. A refund that was asked for before this is looked for before it is asked again.
+const KEYS_KEPT: Duration = Duration::from_secs(20 * 3_600);
 
 /// Brings a payment to the provider, through the line that its rate allows; resolves when that has ended. The work goes on
 /// when the caller goes away.
-pub(super) fn open(app: &App, show: ShowId, payment: PaymentId) -> impl Future<Output = ()> + Send + 'static {
+pub(super) fn open_soon(app: &App, show: ShowId, payment: PaymentId) -> impl Future<Output = ()> + Send + 'static {
     let ended = match app.underway.opening(payment) {
         Opening::Others(ended) => ended,
         Opening::Yours(yours) => {
@@ -62,15 +70,37 @@ pub(super) fn open(app: &App, show: ShowId, payment: PaymentId) -> impl Future<O
 
 /// Runs until the process stops taking requests.
 pub async fn run(app: App) {
-    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    let hands = Hands::default();
     while !app.is_draining() {
-        let looked = look(&app, &calls).await;
+        let looked = look(&app, &hands).await;
         if let Err(error) = looked {
             tracing::warn!(%error, "settling could not look; trying again");
         }
+        tokio::time::sleep(BREATH).await;
         tokio::select! {
             () = app.underway.woken() => {}
             () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Who does the work: each kind has hands of its own, so that a thousand payments to ask for delay no refund. What finds
+/// none free stays in the database until a hand is.
+struct Hands {
+    events: Arc<Semaphore>,
+    cancels: Arc<Semaphore>,
+    polls: Arc<Semaphore>,
+    refunds: Arc<Semaphore>,
+}
+
+impl Default for Hands {
+    fn default() -> Hands {
+        let hands = |count| Arc::new(Semaphore::new(count));
+        Hands {
+            events: hands(CALLS_MAX),
+            cancels: hands(CALLS_MAX),
+            polls: hands(POLLS_MAX),
+            refunds: hands(CALLS_MAX),
         }
     }
 }
@@ -98,31 +128,48 @@ row! {
         show_id: ShowId,
         intent_id: Option<String>,
         amount_minor: i64,
+        requested_at: Millis,
     }
 }
 
-/// Begins everything that is to be done and is not under way.
-async fn look(app: &App, calls: &Arc<Semaphore>) -> Result<()> {
+/// Begins everything that is to be done and is not under way, the oldest first.
+async fn look(app: &App, hands: &Hands) -> Result<()> {
+    // Rows that are under way or rest come first again and again, so they are read in addition: nothing hides behind them.
+    let limit = |kind: fn(&Work) -> bool| i64::try_from(LOOK_MAX + app.underway.busy(kind)).unwrap_or(i64::MAX);
     let mut tx = app.db.read().await?;
     let now = tx.now().await?;
-    let events = inbox::pending(&mut tx, LOOK_MAX).await?;
-    let payments: Vec<Unsettled> = query(
+    let events = inbox::pending(&mut tx, limit(|it| matches!(it, Work::Event(_)))).await?;
+    let unopened: Vec<(PaymentId, ShowId)> =
+        query("select payment_id, show_id from payment where state = 'creating' order by payment_id limit $1")
+            .bind(limit(|it| matches!(it, Work::Open(_))))
+            .all(&mut tx)
+            .await?;
+    let overdue: Vec<Unsettled> = query(
         "select p.payment_id, p.show_id, p.order_id, p.state, p.attempt, p.intent_id, o.amount_minor, o.currency,
                 p.queue_deadline, p.deadline
          from payment p join orders o on o.order_id = p.order_id
-         where p.state = 'creating' or (p.state = 'open' and (p.deadline <= $1 or p.opened_at <= $2))
-         order by p.payment_id limit $3",
+         where p.state = 'open' and p.deadline <= $1 order by p.payment_id limit $2",
+    )
+    .bind(now)
+    .bind(limit(|it| matches!(it, Work::Cancel(_))))
+    .all(&mut tx)
+    .await?;
+    let open: Vec<Unsettled> = query(
+        "select p.payment_id, p.show_id, p.order_id, p.state, p.attempt, p.intent_id, o.amount_minor, o.currency,
+                p.queue_deadline, p.deadline
+         from payment p join orders o on o.order_id = p.order_id
+         where p.state = 'open' and p.deadline > $1 and p.opened_at <= $2 order by p.payment_id limit $3",
     )
     .bind(now)
     .bind(now - POLL)
-    .bind(LOOK_MAX * 10)
+    .bind(limit(|it| matches!(it, Work::Ask(_))))
     .all(&mut tx)
     .await?;
     let refunds: Vec<Asked> = query(
-        "select refund_id, show_id, intent_id, amount_minor from refund where state = 'requested'
+        "select refund_id, show_id, intent_id, amount_minor, requested_at from refund where state = 'requested'
          order by refund_id limit $1",
     )
-    .bind(LOOK_MAX)
+    .bind(limit(|it| matches!(it, Work::Refund(_))))
     .all(&mut tx)
     .await?;
     let due: Vec<(ShowId,)> = query(
@@ -133,67 +180,99 @@ async fn look(app: &App, calls: &Arc<Semaphore>) -> Result<()> {
     .bind(now)
     .all(&mut tx)
     .await?;
+    let (alarming,): (i64,) = query(
+        "select count(*) from payment where state in ('creating', 'open') and coalesce(deadline, queue_deadline) <= $1",
+    )
+    .bind(now - ALARM)
+    .one(&mut tx)
+    .await?;
     drop(tx);
 
+    metrics::gauge!("showcart_payments_overdue").set(alarming as f64);
     for (show,) in due {
         app.checkout.nudge(show);
     }
     for event in events {
         let work = Work::Event(event.id.clone());
-        start(app, calls, work, move |app| async move { act_on(&app, &event).await });
+        start(app, &hands.events, work, move |app| async move { act_on(&app, &event).await });
     }
-    for payment in payments {
-        if payment.state == PaymentState::Creating {
-            if app.underway.begin(&Work::Payment(payment.payment_id)) {
-                app.underway.end(&Work::Payment(payment.payment_id), Some(RETRY));
-                drop(open(app, payment.show_id, payment.payment_id));
-            }
-            continue;
+    for (payment_id, show) in unopened {
+        if app.budgets.create.waiting() >= LINE_MAX {
+            break;
         }
-        let overdue = payment.deadline.is_some_and(|it| it <= now);
-        if overdue && payment.deadline.is_some_and(|it| now.since(it) > ALARM) {
-            metrics::counter!("showcart_payments_overdue_total").increment(1);
-            tracing::warn!(payment.id = %payment.payment_id, "units wait for the provider past the payment's deadline");
+        let work = Work::Open(payment_id);
+        if app.underway.begin(&work) {
+            app.underway.end(&work, Some(RETRY));
+            drop(open_soon(app, show, payment_id));
         }
-        let work = Work::Payment(payment.payment_id);
-        start(app, calls, work, move |app| async move {
-            if overdue {
-                cancel_at_provider(&app, &payment).await
-            } else {
-                ask(&app, &payment).await.map(|()| Some(POLL))
+    }
+    for payment in overdue {
+        let work = Work::Cancel(payment.payment_id);
+        let alarm = payment.deadline.is_some_and(|it| now.since(it) > ALARM);
+        start(app, &hands.cancels, work, move |app| async move {
+            if alarm {
+                tracing::warn!(payment.id = %payment.payment_id, "units wait for the provider past the payment's deadline");
             }
+            cancel_at_provider(&app, &payment).await
         });
+    }
+    for payment in open {
+        let work = Work::Ask(payment.payment_id);
+        start(app, &hands.polls, work, move |app| async move { ask(&app, &payment).await.map(|()| Some(POLL)) });
     }
     for refund in refunds {
         let work = Work::Refund(refund.refund_id);
-        start(app, calls, work, move |app| async move { refund_at_provider(&app, &refund).await.map(|()| None) });
+        let old = now.since(refund.requested_at) > KEYS_KEPT;
+        start(app, &hands.refunds, work, move |app| async move {
+            refund_at_provider(&app, &refund, old).await.map(|()| None)
+        });
     }
     Ok(())
 }
 
-/// Runs a piece of work beside the others; what fails is looked at again after a while, what says when, then.
+/// Runs a piece of work beside the others, if a hand is free; what fails is looked at again after a while, what says when,
+/// then.
 fn start<F: Future<Output = Result<Option<Duration>>> + Send>(
     app: &App,
-    calls: &Arc<Semaphore>,
+    hands: &Arc<Semaphore>,
     work: Work,
     run: impl FnOnce(App) -> F + Send + 'static,
 ) {
+    let Ok(hand) = hands.clone().try_acquire_owned() else { return };
     if !app.underway.begin(&work) {
         return;
     }
-    let (app, calls) = (app.clone(), calls.clone());
+    let app = app.clone();
     tokio::spawn(async move {
-        let _call = calls.acquire_owned().await;
-        let again = run(app.clone()).await.unwrap_or_else(|error| {
-            tracing::warn!(?work, %error, "settling failed; it is tried again");
-            Some(RETRY)
-        });
-        app.underway.end(&work, again);
+        let mut doing = Doing { app: &app, work, again: Some(RETRY), hand: Some(hand) };
+        assert!(!failpoints::fires("settling_panics"), "a test asked for it");
+        match run(app.clone()).await {
+            Ok(again) => doing.again = again,
+            Err(error) => tracing::warn!(work = ?doing.work, %error, "settling failed; it is tried again"),
+        }
     });
 }
 
-/// The payment at the provider, whatever of it was done before: the same key is the same intent.
-async fn create(app: &App, payment: &Unsettled) -> Result<Intent> {
+/// Work that runs; dropping it ends it, also when it panicked: otherwise nobody would ever begin it again.
+struct Doing<'a> {
+    app: &'a App,
+    work: Work,
+    again: Option<Duration>,
+    hand: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        self.app.underway.end(&self.work, self.again);
+        // First the hand, then the look that may need it.
+        self.hand.take();
+        self.app.underway.wake();
+    }
+}
+
+/// The payment at the provider, whatever of it was done before: the same key is the same intent. None when the provider
+/// will never take it; then the order has been given up, and its units are free.
+async fn create(app: &App, payment: &Unsettled) -> Result<Option<Intent>> {
     app.budgets.create.take().await;
     let key = format!("pi:{}:{}", payment.order_id, payment.attempt);
     let created = app
@@ -201,7 +280,18 @@ async fn create(app: &App, payment: &Unsettled) -> Result<Intent> {
         .create_intent(&key, payment.amount_minor, payment.currency, payment.order_id, payment.payment_id)
         .await;
     failpoints::crash("after_create_intent");
-    created.map_err(unreachable)
+    match created {
+        Ok(intent) => Ok(Some(intent)),
+        // Nobody has been told how to pay it, so it cannot be paid, even if an earlier call of ours had made it.
+        Err(ProviderError::Refused { code, message, .. }) => {
+            tracing::error!(payment.id = %payment.payment_id, code, message, "the provider will not take a payment");
+            metrics::counter!("showcart_payments_refused_total").increment(1);
+            let command = Command::PaymentAbandoned { payment_id: payment.payment_id };
+            app.checkout.control(payment.show_id, command).await?;
+            Ok(None)
+        }
+        Err(error) => Err(unreachable(error)),
+    }
 }
 
 async fn open_at_provider(app: &App, show: ShowId, payment_id: PaymentId) -> Result<()> {
@@ -209,17 +299,22 @@ async fn open_at_provider(app: &App, show: ShowId, payment_id: PaymentId) -> Res
     if payment.state != PaymentState::Creating {
         return Ok(());
     }
-    let intent = create(app, &payment).await?;
+    let Some(intent) = create(app, &payment).await? else { return Ok(()) };
     if app.clock.now() >= payment.queue_deadline {
         // Nobody waits that long; and now that the provider knows it, it has to forget it before the units are free.
         let payment = Unsettled { intent_id: Some(intent.id), ..payment };
         cancel_at_provider(app, &payment).await?;
         return Ok(());
     }
+    let intent_id = intent.id.clone();
     let command =
         Command::PaymentOpened { payment_id, intent_id: intent.id.into(), client_secret: intent.client_secret.into() };
-    app.checkout.control(show, command).await?;
+    let answer = app.checkout.control(show, command).await?;
     failpoints::crash("after_payment_opened");
+    if matches!(&answer, Answer::Payment(it) if it.state == PaymentState::Canceled) {
+        // Given up meanwhile: the provider need not keep what nobody was told how to pay.
+        cancel_at_provider(app, &Unsettled { intent_id: Some(intent_id), ..payment }).await?;
+    }
     Ok(())
 }
 
@@ -241,8 +336,14 @@ async fn unsettled(app: &App, payment: PaymentId) -> Result<Unsettled> {
 /// `provider_unavailable`: it may still be paid; nothing was freed.
 pub(super) async fn cancel(app: &App, payment_id: PaymentId) -> Result<()> {
     let mut payment = unsettled(app, payment_id).await?;
-    if payment.state == PaymentState::Creating {
-        payment.intent_id = Some(create(app, &payment).await?.id);
+    match payment.state {
+        PaymentState::Creating => match create(app, &payment).await? {
+            Some(intent) => payment.intent_id = Some(intent.id),
+            None => return Ok(()),
+        },
+        PaymentState::Open => {}
+        // Settled since it was asked for: the next look at the hold says how.
+        PaymentState::Succeeded | PaymentState::Canceled => return Ok(()),
     }
     cancel_at_provider(app, &payment).await?;
     Ok(())
@@ -332,9 +433,15 @@ async fn show_of(app: &App, intent: &Intent) -> Result<Option<(ShowId, PaymentId
     Ok(row)
 }
 
-async fn refund_at_provider(app: &App, refund: &Asked) -> Result<()> {
+async fn refund_at_provider(app: &App, refund: &Asked, old: bool) -> Result<()> {
     let refund_id = refund.refund_id;
     let intent_id = refund.intent_id.as_deref().context("a refund gives back a charge that the provider knows")?;
+    if old && let Some(provider_refund_id) = unclaimed_refund(app, refund, intent_id).await? {
+        // The provider may have forgotten the key, and the same call would give the money back a second time.
+        let command = Command::RefundAccepted { refund_id, provider_refund_id: provider_refund_id.into() };
+        app.checkout.control(refund.show_id, command).await?;
+        return Ok(());
+    }
     app.budgets.refund.take().await;
     let answered = app.provider.refund(&format!("rf:{refund_id}"), intent_id, refund.amount_minor).await;
     failpoints::crash("after_refund");

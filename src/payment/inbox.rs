@@ -57,7 +57,7 @@ pub async fn pending(tx: &mut Tx, limit: i64) -> Result<Vec<WebhookEvent>> {
     Ok(rows.into_iter().map(event).collect())
 }
 
-/// Marks events as acted on, in the transaction that acts.
+/// Marks events as acted on, after that was committed: acting twice does no harm, forgetting one would.
 ///
 /// # Errors
 /// The database cannot be reached.

@@ -25,7 +25,12 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Work {
     Event(String),
-    Payment(PaymentId),
+    /// Bringing a payment to the provider.
+    Open(PaymentId),
+    /// Stopping one whose time is over: not delayed by an `Ask` that rests.
+    Cancel(PaymentId),
+    /// Asking how one stands.
+    Ask(PaymentId),
     Refund(RefundId),
 }
 
@@ -79,6 +84,13 @@ impl Underway {
         }
     }
 
+    /// How many of a kind run or rest, so that a look can look past them.
+    pub fn busy(&self, kind: impl Fn(&Work) -> bool) -> usize {
+        let now = Instant::now();
+        let rests = |it: &Stand| matches!(it, Stand::Resting(until) if *until <= now);
+        self.work().iter().filter(|(work, stand)| kind(work) && !rests(stand)).count()
+    }
+
     pub fn opening(&self, payment: PaymentId) -> Opening {
         let mut opening = self.0.opening.lock().expect("nothing panics while it holds the map");
         // A channel without a sender belongs to an opening that panicked.
@@ -96,5 +108,41 @@ impl Underway {
 
     fn work(&self) -> MutexGuard<'_, HashMap<Work, Stand>> {
         self.0.work.lock().expect("nothing panics while it holds the map")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_begun_once_until_it_has_ended_and_rested() {
+        let underway = Underway::default();
+        let payment = PaymentId::new();
+        let (ask, cancel) = (Work::Ask(payment), Work::Cancel(payment));
+        let asks = || underway.busy(|it| matches!(it, Work::Ask(_)));
+        assert!(underway.begin(&ask) && !underway.begin(&ask));
+        assert_eq!(asks(), 1);
+        underway.end(&ask, Some(Duration::from_secs(3_600)));
+        assert!(!underway.begin(&ask));
+        assert_eq!(asks(), 1);
+        // What rests does not hold up other work on the same payment.
+        assert!(underway.begin(&cancel));
+        underway.end(&cancel, Some(Duration::ZERO));
+        assert_eq!(underway.busy(|_| true), 1);
+        assert!(underway.begin(&cancel));
+        underway.end(&cancel, None);
+        assert_eq!(underway.busy(|_| true), 1);
+    }
+
+    #[tokio::test]
+    async fn others_wait_for_whoever_opens_a_payment_even_if_that_panics() {
+        let underway = Underway::default();
+        let payment = PaymentId::new();
+        let Opening::Yours(yours) = underway.opening(payment) else { panic!("nobody opens it") };
+        let Opening::Others(mut others) = underway.opening(payment) else { panic!("somebody opens it") };
+        drop(yours);
+        assert!(others.changed().await.is_err());
+        assert!(matches!(underway.opening(payment), Opening::Yours(_)));
     }
 }

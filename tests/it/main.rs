@@ -10,6 +10,9 @@ mod harness;
 
 mod check;
 mod checkout;
+mod contest;
+mod crash;
+mod crowd;
 mod import;
 mod live;
 mod operate;

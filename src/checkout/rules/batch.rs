@@ -79,9 +79,8 @@ impl<'a> Batch<'a> {
                 self.payment_opened(payment_id, intent_id, client_secret)
             }
             Command::PaymentSucceeded(it) => self.payment_succeeded(&it),
-            Command::PaymentCanceled { payment_id } | Command::PaymentAbandoned { payment_id } => {
-                self.payment_canceled(payment_id)
-            }
+            Command::PaymentCanceled { payment_id } => self.payment_canceled(payment_id),
+            Command::PaymentAbandoned { payment_id } => self.payment_abandoned(payment_id),
             Command::Release { hold_id, buyer } => self.release(hold_id, &buyer),
             Command::FreeByHost { hold_id } => self.free_by_host(hold_id),
             Command::ArmSale(it) => self.arm_sale(it),

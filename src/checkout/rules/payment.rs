@@ -333,6 +333,17 @@ impl Batch<'_> {
         Ok(Answer::Order(self.order(order_id).clone()))
     }
 
+    /// Whoever gives a payment up may not know that another node has opened it: then the buyer can pay, and nothing is freed.
+    pub(super) fn payment_abandoned(&mut self, payment_id: PaymentId) -> Result<Answer, Refusal> {
+        let payment = self.find_payment(payment_id)?;
+        match payment.state {
+            PaymentState::Creating => self.payment_canceled(payment_id),
+            PaymentState::Open | PaymentState::Succeeded | PaymentState::Canceled => {
+                Ok(Answer::Order(self.order(payment.order_id).clone()))
+            }
+        }
+    }
+
     pub(super) fn refund(
         &mut self,
         refund_id: RefundId,

@@ -1,6 +1,7 @@
 //! The language of the tests: a [`Shop`] is a running server with a database of its own, a [`Process`] is one in a process
 //! of its own; through the [`Door`] of either [`Person`]s talk to it over HTTP, [`Viewer`]s watch over real sockets.
 
+mod agree;
 mod postgres;
 mod process;
 mod viewer;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
+pub(crate) use agree::agrees;
 pub(crate) use process::Process;
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
@@ -107,7 +109,7 @@ enum Company {
 static COMPANY: RwLock<()> = RwLock::const_new(());
 
 /// A payment provider for one test; it ends with the test's runtime.
-async fn sandbox(folder: &std::path::Path) -> String {
+pub(crate) async fn sandbox(folder: &std::path::Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
     let settings = Settings { file: folder.join("sandbox.sqlite"), api_key: LOOPBACK_API_KEY.into() };
@@ -182,16 +184,7 @@ impl Shop {
 
     /// Moves the database's clock, for every process on it.
     pub(crate) async fn advance(&self, by: Duration) {
-        let mut tx = self.app.db.write(showcart::db::Turn::Control).await.unwrap();
-        showcart::db::query(
-            "insert into clock_offset (only_row, offset_ms) values (1, $1)
-             on conflict (only_row) do update set offset_ms = clock_offset.offset_ms + excluded.offset_ms",
-        )
-        .bind(by.as_millis() as i64)
-        .run(&mut tx)
-        .await
-        .unwrap();
-        tx.commit().await.unwrap();
+        advance(&self.app.db, by).await;
         self.app.renew_clock().await.unwrap();
     }
 
@@ -215,6 +208,20 @@ impl Shop {
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+/// Moves a database's clock.
+async fn advance(db: &showcart::db::Db, by: Duration) {
+    let mut tx = db.write(showcart::db::Turn::Control).await.unwrap();
+    showcart::db::query(
+        "insert into clock_offset (only_row, offset_ms) values (1, $1)
+         on conflict (only_row) do update set offset_ms = clock_offset.offset_ms + excluded.offset_ms",
+    )
+    .bind(by.as_millis() as i64)
+    .run(&mut tx)
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
 }
 
 impl Door {
@@ -316,6 +323,13 @@ pub(crate) async fn confirm(order: &Value, method: &str) -> Answer {
     Answer::read(reqwest::Client::new().post(url).json(&body).send().await).await
 }
 
+/// Orders what goes wrong at the payment provider, or what it decides: `PUT /v1/faults`, `POST …/settle`.
+pub(crate) async fn provider(order: &Value, method: Method, path: &str, body: Value) -> Value {
+    let url = format!("{}/v1/{path}", order["payment"]["provider_url"].as_str().expect("an order names the provider"));
+    let request = reqwest::Client::new().request(method, url).bearer_auth(LOOPBACK_API_KEY).json(&body);
+    Answer::read(request.send().await).await.ok()
+}
+
 /// Somebody with a token.
 #[derive(Clone)]
 pub(crate) struct Person<'a> {
@@ -342,6 +356,7 @@ impl Person<'_> {
         let asked = async {
             while now["state"] != state {
                 now = self.get(&path).await.ok();
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not {state}: {now}"));
@@ -375,6 +390,17 @@ impl Person<'_> {
 
     pub(crate) async fn post_with_key(&self, path: &str, body: Value, key: &str) -> Answer {
         Answer::read(self.request(Method::POST, path).header("idempotency-key", key).json(&body).send().await).await
+    }
+
+    /// A POST to a server that may die meanwhile: no answer then. `again` says that the key was sent before.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value, key: &str, again: bool) -> Option<Answer> {
+        let mut request = self.request(Method::POST, path).header("idempotency-key", key).json(body);
+        if again {
+            request = request.header("idempotency-retry", "true");
+        }
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        Some(Answer { status, body: response.json().await.ok()? })
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use showcart::clock::{Clock, Millis};
 use showcart::config::Config;
+use showcart::db::Db;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -77,6 +79,31 @@ impl Process {
 
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// Another connection to the same database.
+    pub(crate) async fn db(&self) -> Db {
+        Db::open(&self.database(), showcart::app::MIGRATIONS).await.expect("the server's own database opens")
+    }
+
+    /// Moves the database's clock, whether the process runs or not.
+    pub(crate) async fn advance(&self, by: Duration) {
+        let db = self.db().await;
+        super::advance(&db, by).await;
+        self.door.clock.set(db.read().await.unwrap().now().await.unwrap(), Instant::now());
+        db.close().await;
+    }
+
+    /// Kills the process and starts it again with a fail point that is passed for the first time from here on.
+    pub(crate) async fn rearm(&mut self, point: &str) {
+        self.kill().await;
+        self.restart(&[("SHOWCART_FAILPOINTS", &format!("{point}=1"))]).await;
+    }
+
+    /// Waits until the process has died at its fail point, and starts it without one.
+    pub(crate) async fn reborn(&mut self) {
+        assert!(!self.exited().await.success(), "it dies at its fail point");
+        self.restart(&[("SHOWCART_FAILPOINTS", "")]).await;
     }
 
     /// Ends the process without any farewell.
