@@ -16,6 +16,7 @@ pub mod config; // every setting and limit with its default
 pub mod error; // codes of refusals; everything else is logged and answered as `internal`
 pub mod failpoints; // named points at which tests kill or disturb the process
 pub mod telemetry; // what the process tells about itself
+pub mod catalogue; // Shopify CSV and JSON lists, read row by row
 
 // The port to the payment provider.
 pub mod payment; // calls, signed events, the sandbox
