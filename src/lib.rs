@@ -40,6 +40,7 @@ pub mod lineup; // the products of a show and their units
 pub mod sale; // flash sales
 pub mod order; // holds, payments, orders, refunds
 pub mod pin; // the product on screen
+pub mod gmv; // events for whoever keeps the books
 pub mod viewer; // the snapshot of a show, and the socket route
 
 // Assembly.

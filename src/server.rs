@@ -36,6 +36,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::sale::routes())
         .merge(order::routes())
         .merge(crate::pin::routes())
+        .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {

@@ -9,6 +9,7 @@
 mod harness;
 
 mod checkout;
+mod gmv;
 mod live;
 mod process;
 mod sandbox;
