@@ -45,3 +45,4 @@ pub mod viewer; // the snapshot of a show, and the socket route
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down
+pub mod demo; // a short live sale against a server of its own, counted from outside

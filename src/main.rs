@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use showcart::app::App;
 use showcart::auth::{Keys, Role};
 use showcart::clock::Millis;
 use showcart::config::Config;
+use showcart::demo;
 use showcart::ids::{BuyerId, ShowId};
 use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::server;
@@ -28,6 +30,8 @@ struct Cli {
 enum Command {
     /// Run the server. With no settings: SQLite in ./data and nothing else to install.
     Serve(Config),
+    /// Run a short live sale against a server of its own, and report what everybody got.
+    Demo(demo::Options),
     /// Print a token.
     Token(Token),
     /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
@@ -65,7 +69,7 @@ struct Token {
     config: Config,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn")))
@@ -74,10 +78,15 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Serve(config) => serve(config).await,
-            Command::Token(token) => print_token(token).await,
-            Command::Sandbox(args) => serve_sandbox(args).await,
+            Command::Serve(config) => serve(config).await?,
+            Command::Demo(options) => {
+                let all_is_well = demo::run(options).await?;
+                return Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+            Command::Token(token) => print_token(token).await?,
+            Command::Sandbox(args) => serve_sandbox(args).await?,
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
