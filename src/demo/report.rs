@@ -368,7 +368,7 @@ impl Report {
 
         page.section("Buyers");
         page.row("wanted one", &count(u64::from(self.buyers)), "all in the same second");
-        page.row("requests", &count(self.requests), &latency(self.answer_ms));
+        page.row("requests", &count(self.requests), &format!("taps answered in {}", latency(self.answer_ms)));
         page.row("sent again", &count(self.retries), "with the same key");
         page.row("without an answer", &count(self.requests_unanswered), "");
         page.row("granted a unit", &count(self.granted), "");
@@ -377,7 +377,7 @@ impl Report {
         }
         page.row("card declined first", &count(self.declined), "");
         page.row("asked by their bank", &count(self.second_looks), "");
-        page.row("let their unit go", &count(self.let_go), "somebody else got it");
+        page.row("let their unit go", &count(self.let_go), "so that others could have it");
         page.row("paid", &count(self.orders_paid), "");
 
         page.section("Money");

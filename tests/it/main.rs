@@ -9,6 +9,7 @@
 mod harness;
 
 mod checkout;
+mod demo;
 mod gmv;
 mod live;
 mod process;
