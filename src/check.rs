@@ -4,7 +4,7 @@
 //! finds what breaks it; the fold of the log, and the comparison with the payment provider's ledger, are small loops. The
 //! rules' own tests ask the same of states in memory (`checkout/rules/check.rs`); here the database itself is asked.
 //!
-//! Votes are asked for here too once there are polls: add a [`Rule`] to [`RULES`].
+//! What is asked of votes stands in `ballot`, which writes them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use crate::ballot;
 use crate::db::{Db, Tx, query, row};
 use crate::ids::ShowId;
 use crate::live::{self, Audience, Seq};
@@ -353,6 +354,7 @@ const RULES: &[Rule] = &[
     ),
 ];
 
+const VOTES: &str = "a vote counts once, and the final tally is what was accepted";
 const FOLD: &str = "a viewer who heard the whole log sees what a viewer who joins now sees";
 const LEDGER: &str = "every success at the payment provider is an order that is paid, or money that goes back";
 
@@ -361,7 +363,7 @@ const LEDGER: &str = "every success at the payment provider is an order that is 
 /// # Errors
 /// The database or the ledger cannot be read.
 pub async fn run(db: &Db, ledger: Option<&Client>) -> anyhow::Result<Vec<Line>> {
-    let mut lines = Vec::with_capacity(RULES.len() + 2);
+    let mut lines = Vec::with_capacity(RULES.len() + 3);
     for rule in RULES {
         let found: Vec<(String,)> = query(rule.sql)
             .all(&mut db.read().await?)
@@ -369,6 +371,7 @@ pub async fn run(db: &Db, ledger: Option<&Client>) -> anyhow::Result<Vec<Line>> 
             .with_context(|| format!("asking whether {}", rule.sentence))?;
         lines.push(Line::of(rule.sentence, found.into_iter().map(|it| it.0).collect()));
     }
+    lines.push(Line::of(VOTES, ballot::violations(&mut db.read().await?).await?));
     lines.push(Line::of(FOLD, unfolded(db).await?));
     lines.push(match ledger {
         Some(ledger) => Line::of(LEDGER, unsettled(db, ledger).await?),

@@ -10,6 +10,30 @@ pub fn crash(point: &str) {
     }
 }
 
+/// Whether the code that asks should misbehave towards `who`: whoever passes when the point fires, from then on always.
+#[cfg(feature = "failpoints")]
+pub fn haunts(point: &'static str, who: &str) -> bool {
+    use std::collections::HashMap;
+    use std::sync::{Mutex, OnceLock};
+
+    static HAUNTED: OnceLock<Mutex<HashMap<&'static str, String>>> = OnceLock::new();
+    let mut haunted = HAUNTED.get_or_init(Mutex::default).lock().expect("nothing panics while it holds the map");
+    if let Some(it) = haunted.get(point) {
+        return it == who;
+    }
+    let fires = fires(point);
+    if fires {
+        haunted.insert(point, who.to_owned());
+    }
+    fires
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn haunts(_: &'static str, _: &str) -> bool {
+    false
+}
+
 /// Whether the code that asks should misbehave this time.
 #[cfg(feature = "failpoints")]
 pub fn fires(point: &str) -> bool {

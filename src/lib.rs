@@ -48,6 +48,7 @@ pub mod pin; // the product on screen
 pub mod overlay; // banners and countdowns
 pub mod poll; // questions to the audience
 pub mod stage_clock; // what leaves the stage by itself
+pub mod gmv; // events for whoever keeps the books
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a page to look at
 
@@ -59,3 +60,4 @@ pub mod prune; // old logs leave the database
 
 // Assembly.
 pub mod server; // the router, the accept loop, shutting down
+pub mod demo; // a short live sale against a server of its own, counted from outside

@@ -11,6 +11,7 @@ use showcart::app::App;
 use showcart::auth::{Keys, Role};
 use showcart::clock::Millis;
 use showcart::config::Config;
+use showcart::demo;
 use showcart::ids::{BuyerId, ShowId};
 use showcart::import;
 use showcart::payment::sandbox::{self, Sandbox, Settings};
@@ -33,6 +34,8 @@ enum Command {
     Serve(Config),
     /// Bring a catalogue in. Exit code 1: rows were refused; 2: nothing could be read.
     Import(Box<import::Args>),
+    /// Run a short live sale against a server of its own, and report what everybody got.
+    Demo(demo::Options),
     /// Print a token.
     Token(Token),
     /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
@@ -91,6 +94,10 @@ fn main() -> ExitCode {
     let (ended, failed) = runtime.block_on(async {
         match cli.command {
             Command::Serve(config) => (done(serve(config).await), 1),
+            Command::Demo(options) => {
+                let ended = demo::run(options).await;
+                (ended.map(|all_is_well| if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }), 1)
+            }
             Command::Import(args) => {
                 let ended = import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await;
                 (ended.map(ExitCode::from), 2)

@@ -42,6 +42,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::pin::routes())
         .merge(crate::overlay::routes())
         .merge(crate::poll::routes())
+        .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })

@@ -128,6 +128,11 @@ impl Feed {
         self.ring(desk).covers(cursor)
     }
 
+    /// Whether there are entries for viewers behind `cursor`.
+    pub(super) fn has_entries(&self, cursor: Seq) -> bool {
+        self.all.behind(cursor).next().is_some()
+    }
+
     /// Whether somebody who says they have everything up to `since` may go on from there.
     pub(super) fn resumes(&self, desk: bool, epoch: &str, since: Seq) -> bool {
         *self.epoch == *epoch && since <= self.upto && self.covers(desk, since)

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::bus::{Bus, Message};
 use self::room::{Attach, Command, Room};
@@ -75,6 +75,8 @@ struct Inner {
     limits: Limits,
     node: NodeId,
     bus: Bus,
+    /// Shows in which something was just said; see [`Live::listen`].
+    news: broadcast::Sender<ShowId>,
     rooms: Mutex<HashMap<ShowId, RoomHandle>>,
     /// Set once, right after the start.
     source: OnceLock<Box<dyn Source>>,
@@ -93,6 +95,8 @@ struct RoomHandle {
 const JOIN_TRIES: usize = 5;
 /// Commands that may wait for a room; a message that finds no place is found in the log.
 const ROOM_QUEUE: usize = 4_096;
+/// News that a listener may be behind; one who is further behind is told that some were missed.
+const NEWS_KEPT: usize = 64;
 
 impl Live {
     /// Starts the engine of this node. [`Live::set_source`] must follow before anybody joins.
@@ -104,6 +108,7 @@ impl Live {
             limits,
             node: NodeId::new(),
             bus,
+            news: broadcast::Sender::new(NEWS_KEPT),
             rooms: Mutex::default(),
             source: OnceLock::new(),
             behind: AtomicI64::new(0),
@@ -155,6 +160,11 @@ impl Live {
             tokio::task::yield_now().await;
         }
         None
+    }
+
+    /// Hears which shows have new entries in their logs, as far as this node is told: a hint to look, never the news themselves.
+    pub fn listen(&self) -> broadcast::Receiver<ShowId> {
+        self.0.news.subscribe()
     }
 
     /// Whether this node has a room for the show, which then exists.
@@ -289,6 +299,10 @@ impl Drop for Seat {
 async fn hand_out(live: std::sync::Weak<Inner>, mut messages: mpsc::Receiver<Message>) {
     while let Some(message) = messages.recv().await {
         let Some(live) = live.upgrade().map(Live) else { return };
+        if !message.entries.is_empty() {
+            // Without anybody who listens there is nobody to tell.
+            live.0.news.send(message.show).ok();
+        }
         let room = live.lock_rooms().get(&message.show).cloned();
         if let Some(room) = room
             && room.commands.try_send(Command::Published(message)).is_err()

@@ -23,6 +23,7 @@ use super::socket::{Close, Frame, Sent, SharedSocket};
 use super::{Live, Mine, Snapshot};
 use crate::clock::Millis;
 use crate::error::Result;
+use crate::failpoints;
 use crate::ids::{BuyerId, ShowId};
 
 /// What a room is told.
@@ -602,6 +603,13 @@ impl Viewer {
         if self.blocked_since.is_some() && !self.socket.takes_more() {
             // The frame, which may be long and of use to nobody else, is not even made.
             return false;
+        }
+        if !self.desk && feed.has_entries(cursor) && failpoints::fires("viewer_loses_entry") {
+            // To this viewer it looks as if nothing had happened, so nobody will ever ask for it.
+            let upto = feed.upto;
+            let nothing = format!(r#"{{"type":"frame","t":{now},"after":{cursor},"upto":{upto}}}"#);
+            self.place = Place::Following { cursor: upto, generation: feed.generation };
+            return self.socket.send(&Frame::text(&nothing)) == Sent::Taken;
         }
         match self.socket.send(frames.get(feed, self.desk, cursor, generation, now)) {
             Sent::Taken => {

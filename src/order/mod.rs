@@ -111,6 +111,9 @@ async fn hold(
 ) -> Result<Response> {
     let arrived = app.clock.now();
     caller.may_buy(show)?;
+    if crate::failpoints::haunts("buyer_gets_no_answer", caller.subject.as_str()) {
+        std::future::pending::<()>().await;
+    }
     let again = headers.contains_key("idempotency-retry");
     let new = once.body;
     if new.lines.is_empty() || new.lines.len() > LINES_MAX {

@@ -10,6 +10,8 @@ mod harness;
 
 mod check;
 mod checkout;
+mod demo;
+mod gmv;
 mod contest;
 mod crash;
 mod crowd;
