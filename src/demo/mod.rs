@@ -33,12 +33,14 @@ use self::shop::Shop;
 use self::viewer::{Counter, Seat, Viewer};
 use crate::auth::{Keys, Role};
 use crate::catalogue::{Catalogue, Product};
+use crate::check;
 use crate::clock::{Clock, Millis};
 use crate::config::Config;
 use crate::db::{Db, sqlite_url};
 use crate::ids::{ProductId, ShowId};
 use crate::live::{self, Entry, Seq};
 use crate::money::Currency;
+use crate::payment::sandbox;
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -76,8 +78,18 @@ pub struct Options {
 }
 
 /// What happens in the show, and at which part of it. The sale starts by itself, at [`SALE_AT`].
-const SCRIPT: &[(f64, Act)] =
-    &[(0.04, Act::Pin(0)), (0.12, Act::ArmSale), (0.16, Act::Pin(1)), (0.75, Act::Pin(2)), (0.9, Act::Pin(1))];
+const SCRIPT: &[(f64, Act)] = &[
+    (0.04, Act::Pin(0)),
+    (0.08, Act::Banner),
+    (0.12, Act::ArmSale),
+    (0.14, Act::Countdown),
+    (0.16, Act::Pin(1)),
+    (0.5, Act::Poll),
+    (0.75, Act::Pin(2)),
+    (0.9, Act::Pin(1)),
+];
+/// How long the poll is open.
+const POLL: f64 = 0.2;
 const SALE_AT: f64 = 0.3;
 
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +97,10 @@ enum Act {
     /// One of the products that were chosen; the second is the one on sale.
     Pin(usize),
     ArmSale,
+    Banner,
+    /// To the start of the sale.
+    Countdown,
+    Poll,
 }
 
 /// Products that are taken from a catalogue: more than a host shows in an evening.
@@ -160,18 +176,27 @@ async fn perform(options: &Options, shop: &Shop, authority: &str, db: &Db) -> an
     let stage = Stage::set(options, shop, &mut progress).await?;
     let (stopping, stop) = watch::channel(());
     let (counter, shown) = watch::channel(Counter::default());
-    let seat = |token| Seat { authority: authority.to_owned(), show: stage.show, token, clock: shop.clock().clone() };
+    let seat = |token, taste| Seat {
+        authority: authority.to_owned(),
+        show: stage.show,
+        token,
+        clock: shop.clock().clone(),
+        taste,
+    };
     let desk_token = shop.token(Role::Analyst, "ina", Some(stage.show))?;
     let books = books::keep(shop.clone(), stage.show, desk_token.clone(), stop.clone());
-    let desk = Viewer::watch(seat(Some(desk_token)), Some(counter), stop.clone());
+    let desk = Viewer::watch(seat(Some(desk_token), None), Some(counter), stop.clone());
     let mut viewers = Vec::new();
     for number in 0..options.viewers {
-        // Every second one is a guest.
-        let token = match number % 2 {
-            0 => Some(shop.token(Role::Viewer, &format!("viewer-{number}"), Some(stage.show))?),
-            _ => None,
+        // Every second one is a guest, and guests do not vote in this show.
+        let (token, taste) = match number % 2 {
+            0 => (
+                Some(shop.token(Role::Viewer, &format!("viewer-{number}"), Some(stage.show))?),
+                Some(number as usize / 2),
+            ),
+            _ => (None, None),
         };
-        viewers.push(Viewer::watch(seat(token), None, stop.clone()));
+        viewers.push(Viewer::watch(seat(token, taste), None, stop.clone()));
     }
     let joined = || viewers.iter().chain([&desk]).filter(|it| it.look(|seen| seen.first.is_some())).count();
     let all = viewers.len() + 1;
@@ -187,7 +212,8 @@ async fn perform(options: &Options, shop: &Shop, authority: &str, db: &Db) -> an
     let (log, gauges) = (whole_log(&mut tx, stage.show).await?, live::gauges(&mut tx, stage.show).await?);
     drop(tx);
     let orders = shop.pages(&["shows", &stage.show.to_string(), "orders"]).await?;
-    let late = Viewer::watch(seat(None), None, stop.clone());
+    let late = Viewer::watch(seat(None, None), None, stop.clone());
+    let checked = check_all(db, &orders).await?;
     let evidence = Evidence {
         title: stage.title,
         currency: stage.currency,
@@ -206,6 +232,7 @@ async fn perform(options: &Options, shop: &Shop, authority: &str, db: &Db) -> an
         gauges,
         stories,
         orders,
+        checked,
     };
     wait_until(SETTLING, || evidence.is_settled()).await;
     let report = Report::of(&evidence);
@@ -219,6 +246,20 @@ async fn wait_until(patience: Duration, enough: impl Fn() -> bool) {
     while !enough() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// What `showcart check` says about the database, and about the provider's ledger if anybody has paid there.
+async fn check_all(db: &Db, orders: &[Value]) -> anyhow::Result<Vec<check::Line>> {
+    let ledger = orders.iter().find_map(|it| it["payment"]["provider_url"].as_str()).map(|url| {
+        sandbox::Client::new(sandbox::Access {
+            url: url.to_owned(),
+            public_url: url.to_owned(),
+            api_key: sandbox::LOOPBACK_API_KEY.into(),
+            // Nobody sends us events.
+            webhook_secret: String::new(),
+        })
+    });
+    check::run(db, ledger.as_ref()).await
 }
 
 /// The export of a show's log.
@@ -367,6 +408,20 @@ impl Play<'_> {
             {
                 match act {
                     Act::Pin(which) => self.pin(&self.stage.chosen[*which]).await?,
+                    Act::Banner => self.put("banners", json!({ "text": "Free shipping tonight" })).await?,
+                    Act::Countdown => {
+                        let left = Duration::from_secs_f64(SALE_AT * seconds).saturating_sub(start.elapsed());
+                        let timer = json!({ "label": "The sale starts in", "duration_ms": left.as_millis().max(1) });
+                        self.put("timers", timer).await?;
+                    }
+                    Act::Poll => {
+                        let duration_ms = (POLL * seconds * 1_000.0) as u64;
+                        let poll = json!({
+                            "question": "Which one do we show next week?", "choices": ["The first", "The second", "Both"],
+                            "duration_ms": duration_ms,
+                        });
+                        self.put("polls", poll).await?;
+                    }
                     Act::ArmSale => {
                         let starts_in = Duration::from_secs_f64(SALE_AT * seconds).saturating_sub(start.elapsed());
                         let armed = self.arm(starts_in).await?;
@@ -388,6 +443,12 @@ impl Play<'_> {
         let path = ["shows", &self.stage.show.to_string(), "pin"];
         self.shop.host(Method::PUT, &path, Some(json!({ "product_id": what.product_id }))).await?;
         self.progress.say(&format!("on screen: {}", what.title));
+        Ok(())
+    }
+
+    /// Puts something on stage that ends by itself or with the show.
+    async fn put(&mut self, kind: &str, what: Value) -> anyhow::Result<()> {
+        self.shop.host(Method::POST, &["shows", &self.stage.show.to_string(), kind], Some(what)).await?;
         Ok(())
     }
 

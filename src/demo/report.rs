@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::books::Books;
 use super::buyer::Story;
 use super::viewer::{Seen, Viewer};
+use crate::check;
 use crate::clock::Millis;
-use crate::live::{Audience, Entry, Gauge};
+use crate::live::{Audience, Entry, Event, Gauge};
 use crate::money::Currency;
 
 /// Everything that was written down outside the server, and what the database says about the same.
@@ -35,6 +36,8 @@ pub(super) struct Evidence {
     pub(super) stories: Vec<Story>,
     /// The paged list of orders.
     pub(super) orders: Vec<Value>,
+    /// What `showcart check` says about the database.
+    pub(super) checked: Vec<check::Line>,
 }
 
 impl Evidence {
@@ -122,6 +125,7 @@ pub(super) struct Report {
     time_line: Vec<(i64, String)>,
     /// Paid orders in each second of the sale.
     paid_by_second: Vec<u64>,
+    votes: u64,
     invariants: Vec<Invariant>,
 }
 
@@ -201,6 +205,7 @@ impl Report {
             event_connections: books.connections,
             time_line,
             paid_by_second,
+            votes: it.viewers.iter().map(|it| it.look(|seen| seen.votes)).sum(),
             invariants: Vec::new(),
         };
         report.invariants = report.check(it, &books);
@@ -234,7 +239,25 @@ impl Report {
         let charged_minor: i64 = it.stories.iter().filter_map(|it| Some(it.paid.as_ref()?.amount_minor)).sum();
         let troubles: Vec<&str> = it.stories.iter().filter_map(|it| it.trouble.as_deref()).collect();
         let everybody = self.viewers + 1;
+        let closings = it.log.iter().filter(|it| &*it.kind == "poll.closed").filter_map(|it| it.event().ok());
+        let tallied: i64 = closings.map(|it| if let Event::PollClosed(it) = it { it.total } else { 0 }).sum();
+        let broken: Vec<String> = it
+            .checked
+            .iter()
+            .filter(|it| matches!(it.outcome, check::Outcome::Broken(_)))
+            .map(ToString::to_string)
+            .collect();
         vec![
+            must(
+                "every vote counts once",
+                u64::try_from(tallied) == Ok(self.votes),
+                format!("{} votes were taken, the final tally has {tallied}", self.votes),
+            ),
+            must(
+                "the database agrees with itself",
+                broken.is_empty(),
+                first_of(&broken, &format!("{} checks, the provider's ledger among them", it.checked.len())),
+            ),
             must(
                 "everyone sees the show",
                 joined == self.viewers,

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::clock::{Clock, Millis};
-use crate::ids::ShowId;
+use crate::ids::{PollId, ShowId};
 use crate::live::Event;
 use crate::scene::Scene;
 
@@ -33,6 +34,8 @@ pub(super) struct Seat {
     /// Guests have none.
     pub(super) token: Option<String>,
     pub(super) clock: Clock,
+    /// Which of a poll's choices this viewer likes, as a number of any size; none does not vote.
+    pub(super) taste: Option<usize>,
 }
 
 /// What a viewer got, from its first snapshot on.
@@ -53,6 +56,10 @@ pub(super) struct Seen {
     /// What a client that goes by the protocol must not see.
     pub(super) faults: Vec<String>,
     pub(super) connections: u32,
+    /// Votes that the server said it took.
+    pub(super) votes: u64,
+    /// Polls that opened since the last look, and how many choices they have.
+    polls: Vec<(PollId, usize)>,
     connected_at: Millis,
     guest_token: Option<String>,
 }
@@ -143,10 +150,21 @@ async fn connection(seat: &Seat, seen: &Mutex<Seen>, counter: Option<&watch::Sen
     while let Ok(Some(Ok(message))) = tokio::time::timeout(SILENCE_MAX, socket.next()).await {
         let Message::Text(text) = message else { continue };
         let now = seat.clock.now();
-        let mut seen = lock();
-        if !seen.hear(&text, now) {
-            return;
+        let opened = {
+            let mut seen = lock();
+            if !seen.hear(&text, now) {
+                return;
+            }
+            std::mem::take(&mut seen.polls)
+        };
+        for (poll_id, choices) in opened {
+            let Some(taste) = seat.taste else { break };
+            let vote = json!({ "type": "vote", "poll_id": poll_id, "choice": taste % choices });
+            if socket.send(Message::text(vote.to_string())).await.is_err() {
+                return;
+            }
         }
+        let seen = lock();
         if let Some(counter) = counter
             && let Some((_, (_, value))) = seen.gauges.iter().find(|(name, _)| name.starts_with("units:"))
             && let Ok(shown) = serde_json::from_str::<Counter>(value)
@@ -184,6 +202,8 @@ impl Seen {
                 self.take_gauges(said.gauges.unwrap_or_default(), now);
             }
             "frame" => return self.take_frame(said, now),
+            "voted" => self.votes += 1,
+            "problem" => self.fault(format!("a vote was refused: {text}")),
             _ => {}
         }
         true
@@ -211,7 +231,12 @@ impl Seen {
             self.entry_ms.push(now.0 - entry.at.0);
             let event = format!(r#"{{"type":"{}","data":{}}}"#, entry.kind, entry.data.get());
             match (serde_json::from_str::<Event>(&event), &mut self.scene) {
-                (Ok(event), Some(scene)) => scene.apply(&event),
+                (Ok(event), Some(scene)) => {
+                    scene.apply(&event);
+                    if let Event::PollOpened(poll) = event {
+                        self.polls.push((poll.poll_id, poll.choices.len()));
+                    }
+                }
                 (Err(error), _) => self.fault(format!("entry {} cannot be read: {error}", entry.seq)),
                 (_, None) => self.fault("entries before the first snapshot".into()),
             }

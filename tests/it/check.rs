@@ -70,6 +70,12 @@ both! {
 /// The start of an invariant's sentence, what breaks it, and what mends it.
 const BREAKS: &[(&str, &str, &str)] = &[
     (
+        "a vote counts once",
+        "insert into poll (poll_id, show_id, question, choices, counts, total, opened_at)
+         select 'pol_00000000000070008000000000000000', min(show_id), '?', '[\"a\",\"b\"]', '[1,0]', 1, 0 from show",
+        "delete from poll where poll_id = 'pol_00000000000070008000000000000000'",
+    ),
+    (
         "no show holds and sells more",
         "update allocation set allocated = held + sold - 1",
         "update allocation set allocated = held + sold",

@@ -325,9 +325,18 @@ pub(crate) async fn confirm(order: &Value, method: &str) -> Answer {
 
 /// Orders what goes wrong at the payment provider, or what it decides: `PUT /v1/faults`, `POST …/settle`.
 pub(crate) async fn provider(order: &Value, method: Method, path: &str, body: Value) -> Value {
+    Answer::read(try_provider(order, method, path, body).await).await.ok()
+}
+
+/// As [`provider`], where it may die before it answers.
+pub(crate) async fn try_provider(
+    order: &Value,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> reqwest::Result<reqwest::Response> {
     let url = format!("{}/v1/{path}", order["payment"]["provider_url"].as_str().expect("an order names the provider"));
-    let request = reqwest::Client::new().request(method, url).bearer_auth(LOOPBACK_API_KEY).json(&body);
-    Answer::read(request.send().await).await.ok()
+    reqwest::Client::new().request(method, url).bearer_auth(LOOPBACK_API_KEY).json(&body).send().await
 }
 
 /// Somebody with a token.
