@@ -36,12 +36,12 @@ async fn sockets_count_against_the_limit_of_connections_until_they_end() {
     let server = Process::serve(Backend::Sqlite, &[("CONNECTIONS_PER_ADDRESS_MAX", "6")]).await;
     let show = server.live_show().await;
     let mut open = Vec::new();
-    for _ in 0..6 {
-        // The HTTP client has a connection or two of its own.
+    for _ in 0..7 {
+        // The HTTP client may have a connection or two of its own, as long as it likes.
         let Ok(raw) = Raw::try_connect(&server, show, "", &[]).await else { break };
         open.push(raw);
     }
-    assert!((2..6).contains(&open.len()));
+    assert!((2..=6).contains(&open.len()), "{} are open", open.len());
     assert!(Raw::try_connect(&server, show, "", &[]).await.is_err());
     open.pop();
     let freed = async { while Raw::try_connect(&server, show, "", &[]).await.is_err() {} };
