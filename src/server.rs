@@ -45,7 +45,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
-        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
+        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
         })
@@ -72,7 +72,12 @@ fn cors(allowed: &[String]) -> CorsLayer {
             HeaderName::from_static("idempotency-retry"),
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("idempotency-replayed")])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("idempotency-replayed"),
+            crate::gmv::NEXT_AFTER,
+            crate::gmv::EPOCH,
+        ])
         .max_age(Duration::from_secs(600))
 }
 
