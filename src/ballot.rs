@@ -35,8 +35,13 @@ struct Inner {
     tick: Duration,
     /// None is no limit.
     per_address_max: Option<i64>,
-    /// One for each poll that somebody has voted in since the start.
-    lanes: Mutex<HashMap<(ShowId, PollId), Lane<Vote, Answer>>>,
+    /// One for each poll that somebody has voted in lately.
+    lanes: Mutex<HashMap<(ShowId, PollId), Kept>>,
+}
+
+struct Kept {
+    lane: Lane<Vote, Answer>,
+    used: Instant,
 }
 
 /// Somebody's choice, stamped when it arrived.
@@ -96,6 +101,8 @@ type Answer = Result<Cast, Failed>;
 
 /// Votes that may wait for their batch; more than that are told to come again. Nothing of a poll is control.
 const SIZES: Sizes = Sizes { control: 1, requests: 20_000 };
+/// A lane in which nobody has voted for so long makes room for the next one; what waits in it is still counted.
+const IDLE: Duration = Duration::from_secs(600);
 /// Polls of one show that may be open at once.
 pub const OPEN_MAX: i64 = 3;
 /// A poll is closed so many ticks after its end: votes that arrived before it are counted by then.
@@ -141,9 +148,11 @@ impl Ballots {
 
     fn lane(&self, show: ShowId, poll: PollId) -> Lane<Vote, Answer> {
         let mut lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
-        if let Some(lane) = lanes.get(&(show, poll)).filter(|it| !it.is_closed()) {
-            return lane.clone();
+        if let Some(kept) = lanes.get_mut(&(show, poll)).filter(|it| !it.lane.is_closed()) {
+            kept.used = Instant::now();
+            return kept.lane.clone();
         }
+        lanes.retain(|_, it| it.used.elapsed() < IDLE);
         let Inner { live, clock, tick, per_address_max, .. } = &*self.0;
         let counter = Counter {
             live: live.clone(),
@@ -156,7 +165,7 @@ impl Ballots {
             ends_at: None,
         };
         let lane = Lane::spawn(counter, SIZES);
-        lanes.insert((show, poll), lane.clone());
+        lanes.insert((show, poll), Kept { lane: lane.clone(), used: Instant::now() });
         lane
     }
 }
@@ -193,10 +202,12 @@ impl Batch for Counter {
 
 impl Counter {
     /// Waits for the next tick, since a commit costs more than all the votes in it; but not when the poll is about to end,
-    /// lest votes that came in time are counted too late.
+    /// lest votes that came in time are counted too late. Those that come after it has been closed can wait again.
     async fn pace(&self) {
         let Some(began) = self.began else { return };
-        if self.ends_at.is_some_and(|it| it <= self.clock.now() + self.tick) {
+        let now = self.clock.now();
+        let closing = |ends_at: Millis| ends_at <= now + self.tick && now <= ends_at + self.tick * CLOSING_TICKS;
+        if self.ends_at.is_some_and(closing) {
             return;
         }
         tokio::time::sleep_until((began + self.tick).into()).await;

@@ -45,8 +45,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Proxies close what is silent for longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-const NEXT_AFTER: HeaderName = HeaderName::from_static("showcart-next-after");
-const EPOCH: HeaderName = HeaderName::from_static("showcart-epoch");
+pub const NEXT_AFTER: HeaderName = HeaderName::from_static("showcart-next-after");
+pub const EPOCH: HeaderName = HeaderName::from_static("showcart-epoch");
 
 /// CloudEvents 1.0, structured JSON.
 #[derive(Serialize)]

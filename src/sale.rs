@@ -110,8 +110,6 @@ async fn arm(
     if ends_at.is_some_and(|it| it <= now) {
         return Err(invalid("ends_at", "The moment has passed."));
     }
-    // The key is claimed in a transaction of its own, before the sale: the sale's id is made of it, so that a repeated
-    // request finds the sale that the first one made, even when the process died in between.
     let product = product::find(&mut app.db.read().await?, new.product_id).await?;
     let price_minor = match (new.price_minor, new.percent_off) {
         (Some(price_minor), None) => price_minor,
@@ -122,6 +120,8 @@ async fn arm(
     if !(1..=AMOUNT_MAX_MINOR).contains(&price_minor) {
         return Err(invalid("price_minor", format!("A price is 1 to {AMOUNT_MAX_MINOR} minor units.")));
     }
+    // The key is claimed in a transaction of its own, before the sale, and keeps the sale's id: so a repeated request finds
+    // the sale that the first one made, even when the process died in between.
     let mut tx = app.db.write(Turn::Host).await?;
     let sale_id = once.named_thing::<SaleId>(&mut tx, &caller).await?;
     tx.commit().await?;

@@ -52,34 +52,15 @@ pub enum SaleStage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     pub title: String,
-    pub state: StageState,
+    pub state: ShowState,
     pub started_at: Option<Millis>,
     pub ended_at: Option<Millis>,
-}
-
-/// As [`ShowState`], on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StageState {
-    Scheduled,
-    Live,
-    Ended,
-}
-
-impl From<ShowState> for StageState {
-    fn from(it: ShowState) -> StageState {
-        match it {
-            ShowState::Scheduled => StageState::Scheduled,
-            ShowState::Live => StageState::Live,
-            ShowState::Ended => StageState::Ended,
-        }
-    }
 }
 
 impl Scene {
     /// A show that nothing has happened in.
     pub fn new(title: &str) -> Scene {
-        let show = Stage { title: title.into(), state: StageState::Scheduled, started_at: None, ended_at: None };
+        let show = Stage { title: title.into(), state: ShowState::Scheduled, started_at: None, ended_at: None };
         Scene {
             show,
             pin: None,
@@ -104,11 +85,11 @@ impl Scene {
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::ShowStarted { started_at } => {
-                self.show.state = StageState::Live;
+                self.show.state = ShowState::Live;
                 self.show.started_at = Some(*started_at);
             }
             Event::ShowEnded { ended_at } => {
-                self.show.state = StageState::Ended;
+                self.show.state = ShowState::Ended;
                 self.show.ended_at = Some(*ended_at);
                 // Nobody can take them off any more. Entries that say how each of them ended follow, and change nothing here.
                 self.banners.clear();

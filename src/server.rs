@@ -45,7 +45,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
-        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
+        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
         })
@@ -72,7 +72,12 @@ fn cors(allowed: &[String]) -> CorsLayer {
             HeaderName::from_static("idempotency-retry"),
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("idempotency-replayed")])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("idempotency-replayed"),
+            crate::gmv::NEXT_AFTER,
+            crate::gmv::EPOCH,
+        ])
         .max_age(Duration::from_secs(600))
 }
 
@@ -100,6 +105,8 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
 
 /// A request's head must arrive within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between a worker's panic and its next try.
+const RESTART: Duration = Duration::from_secs(1);
 /// Requests under way get this long when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -110,8 +117,8 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     telemetry::install();
     app.live.set_source(Box::new(Pictures { db: app.db.clone(), clock: app.clock.clone() }));
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
-    tokio::spawn(order::settle::run(app.clone()));
-    tokio::spawn(crate::stage_clock::run(app.clone()));
+    keep_running("settling", &app, order::settle::run);
+    keep_running("the stage clock", &app, crate::stage_clock::run);
     tokio::spawn(import::watch(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());
@@ -153,6 +160,21 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
         let open = connections_max - places.available_permits();
         tracing::warn!(open, "connections were still open at the end");
     }
+}
+
+/// Runs a worker, and again when it panics: without it the node would look well, and nothing would be settled or ended.
+fn keep_running<F: Future<Output = ()> + Send + 'static>(
+    what: &'static str,
+    app: &App,
+    work: impl Fn(App) -> F + Send + 'static,
+) {
+    let app = app.clone();
+    tokio::spawn(async move {
+        while tokio::spawn(work(app.clone())).await.is_err_and(|it| it.is_panic()) {
+            tracing::error!("{what} panicked and begins again");
+            tokio::time::sleep(RESTART).await;
+        }
+    });
 }
 
 /// Tells the payment provider where its events go from now on. Until it has heard, payments are asked for.

@@ -19,52 +19,21 @@ use crate::live::{self, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
 use crate::request::{Once, Page, Paged, Path, Query, ahead};
-use crate::scene::StageState;
-
-/// A show as the API tells it.
-#[derive(Debug, Serialize)]
-pub struct Show {
-    pub show_id: ShowId,
-    pub title: String,
-    pub currency: Currency,
-    pub test: bool,
-    pub guests_vote: bool,
-    pub state: StageState,
-    pub scheduled_at: Option<Millis>,
-    pub started_at: Option<Millis>,
-    pub ended_at: Option<Millis>,
-    pub created_at: Millis,
-}
 
 row! {
-    struct ShowRow {
-        show_id: ShowId,
-        title: String,
-        currency: Currency,
-        test: bool,
-        guests_vote: bool,
-        state: ShowState,
-        scheduled_at: Option<Millis>,
-        started_at: Option<Millis>,
-        ended_at: Option<Millis>,
-        created_at: Millis,
-    }
-}
-
-impl From<ShowRow> for Show {
-    fn from(it: ShowRow) -> Show {
-        Show {
-            show_id: it.show_id,
-            title: it.title,
-            currency: it.currency,
-            test: it.test,
-            guests_vote: it.guests_vote,
-            state: it.state.into(),
-            scheduled_at: it.scheduled_at,
-            started_at: it.started_at,
-            ended_at: it.ended_at,
-            created_at: it.created_at,
-        }
+    /// A show as the API tells it.
+    #[derive(Debug, Serialize)]
+    pub struct Show {
+        pub show_id: ShowId,
+        pub title: String,
+        pub currency: Currency,
+        pub test: bool,
+        pub guests_vote: bool,
+        pub state: ShowState,
+        pub scheduled_at: Option<Millis>,
+        pub started_at: Option<Millis>,
+        pub ended_at: Option<Millis>,
+        pub created_at: Millis,
     }
 }
 
@@ -132,7 +101,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
 async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Show>>> {
     caller.may_manage()?;
     let mut tx = app.db.read().await?;
-    let rows: Vec<ShowRow> = query(
+    let rows: Vec<Show> = query(
         "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
          from show s join show_head h on h.show_id = s.show_id
          where s.show_id > $1 order by s.show_id limit $2",
@@ -141,7 +110,7 @@ async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) 
     .bind(page.limit() + 1)
     .all(&mut tx)
     .await?;
-    Ok(Json(page.page(rows, |it| it.show_id.to_string(), Show::from)))
+    Ok(Json(page.page(rows, |it| it.show_id.to_string(), std::convert::identity)))
 }
 
 async fn read(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) -> Result<Json<Show>> {
@@ -200,14 +169,14 @@ async fn change_life(
 /// # Errors
 /// `not_found`; the database cannot be reached.
 pub async fn find(tx: &mut Tx, show: ShowId) -> Result<Show> {
-    let row: Option<ShowRow> = query(
+    let row: Option<Show> = query(
         "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
          from show s join show_head h on h.show_id = s.show_id where s.show_id = $1",
     )
     .bind(show)
     .optional(tx)
     .await?;
-    row.map(Show::from).ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))
+    row.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))
 }
 
 /// Says that the log up to `upto` stands in the archive, before it is deleted here.

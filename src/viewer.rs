@@ -25,9 +25,9 @@ use crate::clock::{Clock, Millis};
 use crate::db::{Db, Tx};
 use crate::error::{Code, Error, Problem, Result, problem};
 use crate::ids::{BuyerId, GuestId, PollId, ShowId};
-use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, Snapshot, Socket, Source};
+use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, ShowState, Snapshot, Socket, Source};
 use crate::request::{Path, Peer, Place};
-use crate::scene::{Scene, Stage, StageState};
+use crate::scene::{Scene, Stage};
 use crate::{ballot, order, overlay, pin, poll, sale, show};
 
 pub fn routes() -> Router<App> {
@@ -373,7 +373,7 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
     let mut scene =
         Scene { show: stage, pin, sales, banners: BTreeMap::new(), timers: BTreeMap::new(), polls: BTreeMap::new() };
     // The end of a show clears its stage, whatever the stage clock has still to write down.
-    if scene.show.state == StageState::Live {
+    if scene.show.state == ShowState::Live {
         scene.banners = overlay::banners(tx, show).await?;
         scene.timers = overlay::timers(tx, show).await?;
         scene.polls = ballot::on_stage(tx, show).await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rules::{self, Counts, Effects, Gauge, News, Paid, SaleTerms, Totals};
 use crate::error::Result;
 use crate::ids::SaleId;
-use crate::live::{Audience, Card, Change, Event, PaidLine, PaidOrder, RefundedOrder, SaleOnStage};
+use crate::live::{Card, Change, Event, PaidLine, PaidOrder, RefundedOrder, SaleOnStage};
 
 /// The gauge that holds a show's running totals.
 pub(super) const GMV: &str = "gmv";
@@ -16,13 +16,8 @@ pub(super) const GMV: &str = "gmv";
 /// Says the entries and gauges of a batch in its change.
 pub(super) fn say(change: &mut Change, effects: &Effects, cards: &BTreeMap<SaleId, Card>) -> Result<()> {
     for entry in &effects.entries {
-        let audience = match &entry.audience {
-            rules::Audience::All => Audience::All,
-            rules::Audience::Desk => Audience::Desk,
-            rules::Audience::Own(buyer) => Audience::Own(buyer.clone()),
-        };
         let event = event(entry, cards)?;
-        change.emit_once(audience, event, entry.at, entry.once.clone());
+        change.emit_once(entry.audience.clone(), event, entry.at, entry.once.clone());
     }
     for gauge in &effects.gauges {
         match gauge {
@@ -59,9 +54,7 @@ fn event(entry: &rules::Entry, cards: &BTreeMap<SaleId, Card>) -> Result<Event> 
         News::ShowEnded => Event::ShowEnded { ended_at: at },
         News::SaleArmed(it) => Event::SaleArmed(on_stage(it, cards)?),
         News::SaleStarted(it) => Event::SaleStarted(on_stage(it, cards)?),
-        News::SaleEnded { sale_id, product_id, reason } => {
-            Event::SaleEnded { sale_id, product_id, reason: reason.as_str().into() }
-        }
+        News::SaleEnded { sale_id, product_id, reason } => Event::SaleEnded { sale_id, product_id, reason },
         News::SaleSoldOut { sale_id, product_id } => Event::SaleSoldOut { sale_id, product_id },
         News::SaleRestocked { sale_id, product_id, left } => Event::SaleRestocked { sale_id, product_id, left },
         News::HoldExpired { hold_id } => Event::HoldExpired { hold_id },

@@ -32,11 +32,13 @@ use crate::units::Units;
 use batch::Batch;
 
 pub use check::violations;
-pub use entry::{Audience, Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, SaleTerms, Totals};
+pub use entry::{Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, SaleTerms, Totals};
 pub use rows::{
-    Allocation, BadWord, EndReason, Hold, HoldState, Line, Order, OrderState, Payment, PaymentState, Refund,
-    RefundReason, RefundState, Sale, SaleState, Show, ShowState, Stock,
+    Allocation, BadWord, Hold, HoldState, Line, Order, OrderState, Payment, PaymentState, Refund, RefundReason,
+    RefundState, Sale, SaleState, Show, Stock,
 };
+
+pub use crate::live::{Audience, EndReason, ShowState};
 
 /// Decides a batch. The commands' answers come back in the order in which the commands were given.
 pub fn decide(state: &mut State, commands: Vec<Command>, now: Millis) -> Decided {
@@ -450,8 +452,8 @@ pub struct Decided {
     pub answers: Vec<Answer>,
     pub effects: Effects,
     /// When time will bring something next: a hold runs out, a sale starts or ends. Decide an empty batch then; a moment
-    /// that is not after `now` means that more holds are due than were loaded. Deadlines of payments are no part of it: they are for whoever asks the
-    /// provider.
+    /// that is not after `now` means that more holds are due than were loaded. Deadlines of payments are no part of it:
+    /// they are for whoever asks the provider.
     pub wake_at: Option<Millis>,
 }
 

@@ -56,10 +56,16 @@ impl Batch for Runner {
         let ran = match self.persist(&batch).await {
             Ok(decided) => Ran { answers: decided.answers.into_iter().map(Ok).collect(), wake_at: decided.wake_at },
             Err(Failed::Internal) if batch.len() > 1 => self.one_by_one(batch).await,
-            Err(failed) => Ran {
-                answers: batch.iter().map(|_| Err(failed)).collect(),
-                wake_at: (failed != Failed::NoShow).then(|| Instant::now() + LOOK_AGAIN),
-            },
+            Err(failed) => {
+                if failed == Failed::Internal {
+                    // A command that came alone, or what time has brought, is refused like one of many.
+                    self.alarm(batch.first(), failed);
+                }
+                Ran {
+                    answers: batch.iter().map(|_| Err(failed)).collect(),
+                    wake_at: (failed != Failed::NoShow).then(|| Instant::now() + LOOK_AGAIN),
+                }
+            }
         };
         metrics::histogram!("showcart_batch_seconds").record(start.elapsed().as_secs_f64());
         ran
@@ -83,8 +89,7 @@ impl Runner {
                     ran.wake_at = decided.wake_at;
                 }
                 Err(failed) => {
-                    tracing::error!(show.id = %self.show, ?command, ?failed, "a command was refused by the database");
-                    metrics::counter!("showcart_lane_alarms_total").increment(1);
+                    self.alarm(Some(&command), failed);
                     gone = failed == Failed::Unavailable;
                     ran.answers.push(Err(failed));
                     ran.wake_at = Some(Instant::now() + LOOK_AGAIN);
@@ -92,6 +97,12 @@ impl Runner {
             }
         }
         ran
+    }
+
+    /// Somebody has to look: whoever asked hears no more than that it went wrong.
+    fn alarm(&self, command: Option<&Command>, failed: Failed) {
+        tracing::error!(show.id = %self.show, ?command, ?failed, "a command was refused by the database");
+        metrics::counter!("showcart_lane_alarms_total").increment(1);
     }
 
     /// Tries until it is sure. After a commit whose outcome is unknown the same commands are decided again on what is there

@@ -79,9 +79,9 @@ const DUE_MAX: i64 = 1_000;
 
 /// Loads what `commands` need.
 pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]) -> error::Result<State> {
-    let (show_id, now, head) = (change.show(), change.now(), change.state());
+    let (show_id, now, state) = (change.show(), change.now(), change.state());
     let tx = change.tx();
-    let show = show(tx, show_id, head).await?;
+    let show = show(tx, show_id, state).await?;
     let mut holds = due_holds(tx, show_id, now).await?;
     let many_due = holds.len() as i64 == DUE_MAX;
     let mut orders = Vec::new();
@@ -233,25 +233,15 @@ row! {
     }
 }
 
-async fn show(tx: &mut Tx, show_id: ShowId, head: live::ShowState) -> Result<Show> {
+async fn show(tx: &mut Tx, show_id: ShowId, state: ShowState) -> Result<Show> {
     let row: ShowRow =
         query("select test, currency, started_at, ended_at from show where show_id = $1").bind(show_id).one(tx).await?;
-    let state = match head {
-        live::ShowState::Scheduled => ShowState::Scheduled,
-        live::ShowState::Live => ShowState::Live,
-        live::ShowState::Ended => ShowState::Ended,
-    };
     let ShowRow { test, currency, started_at, ended_at } = row;
     Ok(Show { show_id, state, started_at, ended_at, test, currency })
 }
 
 async fn write_show(change: &mut Change, show: &Show) -> error::Result<()> {
-    let state = match show.state {
-        ShowState::Scheduled => live::ShowState::Scheduled,
-        ShowState::Live => live::ShowState::Live,
-        ShowState::Ended => live::ShowState::Ended,
-    };
-    change.set_state(state).await?;
+    change.set_state(show.state).await?;
     query("update show set started_at = $2, ended_at = $3 where show_id = $1")
         .bind(show.show_id)
         .bind(show.started_at)

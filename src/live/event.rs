@@ -60,7 +60,7 @@ pub enum Event {
     SaleStarted(SaleOnStage),
     /// Ends no hold: who has one may still pay.
     #[serde(rename = "sale.ended")]
-    SaleEnded { sale_id: SaleId, product_id: ProductId, reason: String },
+    SaleEnded { sale_id: SaleId, product_id: ProductId, reason: EndReason },
     /// Every unit is paid for.
     #[serde(rename = "sale.sold_out")]
     SaleSoldOut { sale_id: SaleId, product_id: ProductId },

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -32,8 +32,9 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The life of a show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The life of a show: `scheduled → live → ended`; one that never went live may end too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ShowState {
     Scheduled,
     Live,

@@ -507,6 +507,14 @@ impl Room {
                 continue;
             }
             let caught_up = match viewer.place {
+                // Waits for nothing but its own things: an empty frame at each tick would tell it nothing.
+                Place::Following { cursor, generation }
+                    if viewer.blocked_since.is_none()
+                        && cursor >= self.feed.upto
+                        && generation == self.feed.generation =>
+                {
+                    true
+                }
                 Place::Following { .. } => viewer.follow(&self.feed, &mut frames, now, &self.live),
                 Place::Waiting { .. } => {
                     let given = self.snapshot.as_ref().is_some_and(|it| viewer.start(it, &self.feed, &self.live));

@@ -188,6 +188,10 @@ impl Socket {
     /// Answers the viewer's own message.
     fn reply(&self, text: &str) {
         let mut out = self.lock();
+        // The room may have said goodbye while the answer was made: nothing follows a close frame.
+        if out.gone || out.closing.is_some() {
+            return;
+        }
         out.replies.extend_from_slice(&Frame::text(text).0);
         out.flush(&self.tcp);
         out.gone |= out.replies.len() > REPLIES_MAX;

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::entry::{Audience, Counts, Entry, Gauge, News, SaleTerms};
-use super::rows::{
-    Allocation, EndReason, Hold, HoldState, Order, Payment, Refund, Sale, SaleState, Show, ShowState, Stock,
-};
-use super::{Answer, Command, Effects, Standing, State, Totals};
+use super::entry::{Counts, Entry, Gauge, News, SaleTerms};
+use super::rows::{Allocation, Hold, HoldState, Order, Payment, Refund, Sale, SaleState, Show, Stock};
+use super::{Answer, Audience, Command, Effects, EndReason, ShowState, Standing, State, Totals};
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
 use crate::units::Units;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rows::{HoldState, OrderState, PaymentState, RefundReason, RefundState, ShowState};
-use super::{Standing, State, Totals};
+use super::rows::{HoldState, OrderState, PaymentState, RefundReason, RefundState};
+use super::{ShowState, Standing, State, Totals};
 use crate::ids::{BuyerId, OrderId, ProductId, SaleId};
 use crate::units::Units;
 

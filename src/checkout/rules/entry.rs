@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::rows::{EndReason, Line, RefundReason};
+use super::rows::{Line, RefundReason};
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
+use crate::live::{Audience, EndReason};
 use crate::money::Currency;
 use crate::units::Units;
 
@@ -19,13 +20,6 @@ pub struct Entry {
     pub test: bool,
     /// What the log may say once only, such as `order.paid ord_…`.
     pub once: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Audience {
-    All,
-    Desk,
-    Own(BuyerId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +128,7 @@ impl News {
             News::OrderCanceled { .. } => "order.canceled",
             News::OrderUnfulfilled { .. } => "order.unfulfilled",
             News::OrderRefunded { .. } => "order.refunded",
-            News::BuyerRefunded { .. } => "order.refunded",
+            News::BuyerRefunded { .. } => "refund.sent",
             News::RefundFailed { .. } => "refund.failed",
             News::PaymentMismatch { .. } => "payment.mismatch",
             News::PaymentDuplicate { .. } => "payment.duplicate",

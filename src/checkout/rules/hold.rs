@@ -1,9 +1,9 @@
 //! Holds: who gets the units, and how they come back before anybody has paid.
 
 use super::batch::Batch;
-use super::entry::{Audience, News};
-use super::rows::{Allocation, Hold, HoldState, Line, OrderState, Sale, ShowState};
-use super::{Answer, HoldRequest, Item, Refusal};
+use super::entry::News;
+use super::rows::{Allocation, Hold, HoldState, Line, OrderState, Sale};
+use super::{Answer, Audience, HoldRequest, Item, Refusal, ShowState};
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, ProductId, SaleId};
 use crate::units::Units;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::entry::{Audience, News, Paid, PaidLine, PriceWindow};
-use super::rows::{HoldState, Order, OrderState, Payment, PaymentState, Refund, RefundReason, RefundState, ShowState};
-use super::{Answer, Refusal, Success};
+use super::entry::{News, Paid, PaidLine, PriceWindow};
+use super::rows::{HoldState, Order, OrderState, Payment, PaymentState, Refund, RefundReason, RefundState};
+use super::{Answer, Audience, Refusal, ShowState, Success};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
 use crate::units::Units;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId, ShowId};
+use crate::live::{EndReason, ShowState};
 use crate::money::Currency;
 use crate::units::Units;
 
@@ -54,13 +55,8 @@ macro_rules! words {
 }
 
 words! {
-    /// `scheduled → live → ended`; a show that never went live may end too.
-    ShowState { Scheduled = "scheduled", Live = "live", Ended = "ended" }
-
     /// `armed → running → ended`, or ended before it ran.
     SaleState { Armed = "armed", Running = "running", Ended = "ended" }
-
-    EndReason { ByHand = "by_hand", ByTime = "by_time", ShowEnded = "show_ended" }
 
     /// `active → paying → committed | released`, `active → released | expired`; a success that comes late may still make
     /// a released hold committed.

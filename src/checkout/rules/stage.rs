@@ -3,9 +3,9 @@
 //! Sales are armed and run while the show is live, so a sale that has not ended is always one of a live show.
 
 use super::batch::Batch;
-use super::entry::{Audience, News};
-use super::rows::{Allocation, EndReason, Sale, SaleState, ShowState};
-use super::{Answer, Listing, NewSale, Refusal};
+use super::entry::News;
+use super::rows::{Allocation, Sale, SaleState};
+use super::{Answer, Audience, EndReason, Listing, NewSale, Refusal, ShowState};
 use crate::clock::Millis;
 use crate::ids::{ProductId, SaleId};
 use crate::units::Units;

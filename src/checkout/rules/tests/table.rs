@@ -727,7 +727,7 @@ fn late_money_takes_a_free_unit_of_the_show_then_of_the_product_then_goes_back()
         succeed cid/k1                            -> unfulfilled ! -
         is mug 3/1/2 1/1
         gmv 2 2000 0
-        accepted @cid/k1 -> unfulfilled accepted 1000 ! desk:order.refunded cid:order.refunded
+        accepted @cid/k1 -> unfulfilled accepted 1000 ! desk:order.refunded cid:refund.sent
         accepted @cid/k1                          -> unfulfilled accepted 1000 ! -
         failed @cid/k1                            -> unfulfilled failed 1000 ! desk:refund.failed
         gmv 2 2000 0
@@ -781,7 +781,7 @@ fn the_wrong_amount_is_never_silently_paid() {
         succeed ann/k1 amount 999                 -> needs_review ! -
         is mug 2/1/0 10/2
         gmv 0 0 0
-        accepted @ann/k1 -> mismatch accepted 999 ! desk:order.refunded ann:order.refunded
+        accepted @ann/k1 -> mismatch accepted 999 ! desk:order.refunded ann:refund.sent
         gmv 0 0 0
         succeed bob/k1 in USD -> needs_review ! desk:payment.mismatch desk:order.unfulfilled bob:order.unfulfilled
         refund r1 bob/k1                          -> conflict
@@ -807,7 +807,7 @@ fn a_second_charge_goes_back() {
         succeed ann/k1                            -> paid ! -
         is mug 2/0/1 9/1
         gmv 1 1000 0
-        accepted @ann/k1 -> duplicate accepted 1000 ! desk:order.refunded ann:order.refunded
+        accepted @ann/k1 -> duplicate accepted 1000 ! desk:order.refunded ann:refund.sent
         gmv 1 1000 0
         refund r1 ann/k1                          -> requested requested 1000
         ",
@@ -834,13 +834,13 @@ fn refunds_move_gmv_when_accepted_and_never_exceed_the_order() {
         refund r1 ann/k1 400                      -> requested requested 400 ! -
         refund r2 ann/k1 1001                     -> refund_too_large 1000
         gmv 1 1400 0
-        accepted r1 -> requested accepted 400 ! desk:order.refunded ann:order.refunded
+        accepted r1 -> requested accepted 400 ! desk:order.refunded ann:refund.sent
         accepted r1                               -> requested accepted 400 ! -
         gmv 1 1000 400
         is mug 2/0/2 8/0
         refund r2 ann/k1 restock                  -> requested requested 1000
         refund r3 ann/k1                          -> refund_too_large 0
-        accepted r2 -> requested accepted 1000 ! desk:order.refunded ann:order.refunded all:sale.restocked
+        accepted r2 -> requested accepted 1000 ! desk:order.refunded ann:refund.sent all:sale.restocked
         gmv 1 0 1400
         is mug 2/0/0 10/2
         is flash 2/0/0
@@ -891,7 +891,7 @@ fn the_end_of_a_show_gives_back_what_nobody_holds() {
         succeed dan/k1                            -> paid
         is mug 2/0/2 8/2
         refund r1 dan/k1 restock                  -> requested requested 1000
-        accepted r1 -> requested accepted 1000 ! desk:order.refunded dan:order.refunded
+        accepted r1 -> requested accepted 1000 ! desk:order.refunded dan:refund.sent
         is mug 1/0/1 9/2
         allocate mug 5                            -> show_ended
         sale late mug 700 cap 1 limit 1           -> show_ended
