@@ -51,6 +51,7 @@ pub mod stage_clock; // what leaves the stage by itself
 pub mod gmv; // events for whoever keeps the books
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a page to look at
+pub mod openapi; // the API's document, and a page that shows it
 
 // What an operator runs.
 pub mod check; // the invariants, asked of a database

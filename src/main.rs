@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use showcart::ids::{BuyerId, ShowId};
 use showcart::import;
 use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::storage::Storage;
-use showcart::{backup, check, export, prune, server};
+use showcart::{backup, check, export, openapi, prune, server};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Options),
     /// Print a token.
     Token(Token),
+    /// Print the OpenAPI document of the server's API.
+    Openapi,
     /// Run the payment provider for tests and demonstrations as a process of its own. No real money moves.
     Sandbox(SandboxArgs),
     /// Ask a database whether everything that must be true is true; works beside a running server.
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
                 (ended.map(ExitCode::from), 2)
             }
             Command::Token(token) => (done(print_token(token).await), 1),
+            Command::Openapi => (done(print_document()), 1),
             Command::Sandbox(args) => (done(serve_sandbox(args).await), 1),
             Command::Check(options) => (check::command(&options).await, 2),
             Command::Export(options) => (export::command(&options).await, 1),
@@ -163,6 +167,11 @@ async fn stop_signal() {
         }
         std::process::exit(130);
     });
+}
+
+/// Whoever reads may stop early, so this says what `print!` would panic about.
+fn print_document() -> anyhow::Result<()> {
+    std::io::stdout().write_all(openapi::DOCUMENT.as_bytes()).context("writing the document")
 }
 
 async fn print_token(token: Token) -> anyhow::Result<()> {

@@ -45,7 +45,8 @@ pub fn router(app: App) -> Router {
         .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
-        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path.") })
+        .merge(crate::openapi::routes())
+        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
         })

@@ -59,8 +59,6 @@ async fn connect(
     let upgrade = hyper::upgrade::on(&mut request);
     let place = request.extensions_mut().remove::<Place>();
     tokio::spawn(async move {
-        // The HTTP connection ends with the upgrade; its place among the open ones goes on to the socket.
-        let _place = place;
         // A client that goes away during the handshake is none of our business.
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
@@ -68,7 +66,7 @@ async fn connect(
             return;
         };
         let Ok(socket) = Socket::adopt(parts.io.into_inner()) else { return };
-        let arrival = Arrival { peer, token, since };
+        let arrival = Arrival { peer, token, since, place };
         watch(app, show, socket.into(), parts.read_buf, arrival).await;
     });
     Ok(response.into_response())
@@ -117,6 +115,8 @@ struct Arrival {
     peer: Peer,
     token: Option<String>,
     since: Option<(String, Seq)>,
+    /// The HTTP connection ends with the upgrade; its place among the open ones goes on to the socket.
+    place: Option<Place>,
 }
 
 /// Lets a socket in, and leaves it to a task of its own: what admits is large and short-lived, what reads is small and lives
@@ -126,7 +126,7 @@ async fn watch(
     show: ShowId,
     socket: std::sync::Arc<Socket>,
     early: bytes::Bytes,
-    Arrival { peer, token, since }: Arrival,
+    Arrival { peer, token, since, place }: Arrival,
 ) {
     let limits = ReadLimits {
         message_bytes_max: app.config.limits.message_bytes_max,
@@ -160,7 +160,7 @@ async fn watch(
     let mut session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
     tokio::spawn(async move {
         live::read(&socket, early, limits, &mut session).await;
-        drop(seat);
+        drop((seat, place));
     });
 }
 

@@ -17,6 +17,7 @@ mod crash;
 mod crowd;
 mod import;
 mod live;
+mod openapi;
 mod operate;
 mod overlay;
 mod poll;

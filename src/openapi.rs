@@ -1,0 +1,50 @@
+//! The API's document, OpenAPI 3.1, and a page of our own that shows it. The document is written by hand and lies in the
+//! binary; `tests/it/openapi.rs` compares it with the routes, the codes, the roles and real answers of a server.
+
+use axum::Router;
+use axum::http::{HeaderName, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use crate::app::App;
+
+/// Every route, as JSON.
+pub const DOCUMENT: &str = include_str!("openapi/openapi.json");
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/openapi.json", get(document))
+        .route("/docs", get(html))
+        .route("/docs.js", get(script))
+        .route("/docs.css", get(style))
+}
+
+/// Nothing but our own files is loaded, and nobody else is asked.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, &str); 4] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text)
+}
+
+async fn document() -> impl IntoResponse {
+    file("application/json", DOCUMENT)
+}
+
+async fn html() -> impl IntoResponse {
+    file("text/html; charset=utf-8", include_str!("openapi/docs.html"))
+}
+
+async fn script() -> impl IntoResponse {
+    file("text/javascript; charset=utf-8", include_str!("openapi/docs.js"))
+}
+
+async fn style() -> impl IntoResponse {
+    file("text/css; charset=utf-8", include_str!("openapi/docs.css"))
+}
