@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::machine::Server;
 use crate::median;
+use crate::shop::{Host, SECRET};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -89,12 +90,7 @@ impl Crowd {
     async fn gather(address: &str, path: &str, viewers: usize, greetings: u64) -> anyhow::Result<Crowd> {
         let crowd = Crowd { frames: Arc::default(), bytes: Arc::default() };
         for _ in 0..viewers {
-            let mut tcp = tokio::net::TcpStream::connect(address).await.context("connecting a viewer")?;
-            let request = format!(
-                "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            );
-            tcp.write_all(request.as_bytes()).await?;
+            let tcp = connect(address, path).await?;
             let (frames, bytes) = (crowd.frames.clone(), crowd.bytes.clone());
             tokio::spawn(async move { watch(tcp, &frames, &bytes).await });
         }
@@ -115,8 +111,19 @@ impl Crowd {
     }
 }
 
+/// A socket that has asked to be a WebSocket.
+pub(crate) async fn connect(address: &str, path: &str) -> anyhow::Result<tokio::net::TcpStream> {
+    let mut tcp = tokio::net::TcpStream::connect(address).await.context("connecting a viewer")?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    tcp.write_all(request.as_bytes()).await?;
+    Ok(tcp)
+}
+
 /// Counts frames until the connection ends. Frames of servers are not masked, so their heads say where the next begins.
-async fn watch(mut tcp: tokio::net::TcpStream, frames: &AtomicU64, bytes: &AtomicU64) {
+pub(crate) async fn watch(mut tcp: impl AsyncRead + Unpin, frames: &AtomicU64, bytes: &AtomicU64) {
     let mut buffer = vec![0; 16 * 1024];
     let mut have = 0;
     let mut upgraded = false;
@@ -170,8 +177,6 @@ async fn measure(server: &Server, crowd: &Crowd, seconds: u64) -> anyhow::Result
     anyhow::ensure!(frames > 0.0, "no frames arrived");
     Ok((cpu / frames * 1_000_000.0, bytes / frames))
 }
-
-const SECRET: &str = "a secret for one run of the load test";
 
 async fn showcart(options: &Options) -> anyhow::Result<Run> {
     let folder = tempfile::tempdir()?;
@@ -254,35 +259,4 @@ fn read_request(socket: &mut TcpStream) -> anyhow::Result<()> {
         head.extend_from_slice(&buffer[..read]);
     }
     Ok(())
-}
-
-/// A host over HTTP.
-struct Host {
-    http: reqwest::Client,
-    url: String,
-    token: String,
-}
-
-impl Host {
-    async fn new(address: &str) -> anyhow::Result<Host> {
-        let config = showcart::config::Config { secret: Some(SECRET.into()), ..showcart::config::Config::default() };
-        let keys = showcart::auth::Keys::open(&config).await?;
-        let forever = showcart::clock::Millis(i64::MAX / 2);
-        let token = keys.mint(&"loadtest".parse()?, showcart::auth::Role::Service, None, forever);
-        Ok(Host { http: reqwest::Client::new(), url: format!("http://{address}"), token })
-    }
-
-    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        let key = uuid::Uuid::new_v4().to_string();
-        self.send(self.http.post(format!("{}{path}", self.url)).header("idempotency-key", key), body).await
-    }
-
-    async fn put(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        self.send(self.http.put(format!("{}{path}", self.url)), body).await
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder, body: Value) -> anyhow::Result<Value> {
-        let answer = request.bearer_auth(&self.token).json(&body).send().await?;
-        Ok(answer.error_for_status()?.json().await?)
-    }
 }

@@ -3,9 +3,12 @@
 //! The server and the reference run on core 0, this process and what it starts besides on core 1. Runs alternate; the
 //! figures are medians.
 
+mod beside;
 mod fanout;
 mod holds;
 mod machine;
+mod postgres;
+mod shop;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +24,8 @@ struct Cli {
 enum Scenario {
     /// CPU of the server for each frame delivered, and memory for each viewer; reference: a bare loop of send().
     Fanout(fanout::Options),
+    /// How long buyers wait while a catalogue comes in and viewers vote; reference: the same sale without.
+    Beside(beside::Options),
     /// Durable holds a second through the lane; reference: one transaction for each hold.
     Holds(holds::Options),
     /// The reference of `fanout`: accepts viewers and sends each the same frame. Started by `fanout`.
@@ -31,6 +36,7 @@ enum Scenario {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().scenario {
         Scenario::Fanout(options) => machine::on_core_1(|| machine::runtime()?.block_on(fanout::run(options))),
+        Scenario::Beside(options) => machine::on_core_1(|| machine::runtime()?.block_on(beside::run(options))),
         Scenario::Holds(options) => machine::runtime()?.block_on(holds::run(options)),
         Scenario::Floor(options) => fanout::floor(&options),
     }
