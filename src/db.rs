@@ -22,7 +22,7 @@ mod turn;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -44,9 +44,9 @@ pub struct Db(Arc<Inner>);
 
 enum Inner {
     /// SQLite lets one writer in at a time, so writers queue for a single connection, see [`Turn`].
-    Sqlite { read: SqlitePool, write: SqlitePool, turns: turn::Turns, last_ms: AtomicI64 },
+    Sqlite { read: SqlitePool, write: SqlitePool, turns: turn::Turns, last_ms: AtomicI64, shop_writes: AtomicU64 },
     /// Reads and writes have their own pools, so that writers waiting for a show's head row cannot starve snapshots.
-    Postgres { read: PgPool, write: PgPool },
+    Postgres { read: PgPool, write: PgPool, shop_writes: AtomicU64 },
 }
 
 /// An open transaction; dropping it rolls back.
@@ -146,15 +146,27 @@ impl Db {
     /// The database cannot be reached, or all writing connections are busy for too long.
     pub async fn write(&self, turn: Turn) -> Result<Tx> {
         let (driver, permit) = match &*self.0 {
-            Inner::Sqlite { write, turns, .. } => {
+            Inner::Sqlite { write, turns, shop_writes, .. } => {
+                shop_writes.fetch_add(u64::from(turn != Turn::Import), Ordering::Relaxed);
                 let permit = turns.take(turn).await;
                 (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(permit))
             }
-            Inner::Postgres { write, .. } => {
+            Inner::Postgres { write, shop_writes, .. } => {
+                shop_writes.fetch_add(u64::from(turn != Turn::Import), Ordering::Relaxed);
                 (Driver::Postgres(write.begin_with("begin isolation level read committed").await?), None)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })
+    }
+
+    /// How many writers of this process have asked for their turn so far, imports aside: an import that sees it grow leaves
+    /// the database to them.
+    pub fn shop_writes(&self) -> u64 {
+        match &*self.0 {
+            Inner::Sqlite { shop_writes, .. } | Inner::Postgres { shop_writes, .. } => {
+                shop_writes.load(Ordering::Relaxed)
+            }
+        }
     }
 
     /// Waits until every connection is closed. On SQLite this empties the write-ahead log into the file.
@@ -164,7 +176,7 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Inner::Postgres { read, write } => {
+            Inner::Postgres { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -203,6 +215,7 @@ fn postgres(options: PgConnectOptions, statement_timeout: &str) -> Db {
     Db(Arc::new(Inner::Postgres {
         read: pool().connect_lazy_with(options.clone()),
         write: pool().connect_lazy_with(options),
+        shop_writes: AtomicU64::new(0),
     }))
 }
 
@@ -221,7 +234,13 @@ fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> anyhow::Result<Db
         .max_connections(6)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options.read_only(true));
-    Ok(Db(Arc::new(Inner::Sqlite { read, write, turns: turn::Turns::default(), last_ms: AtomicI64::new(0) })))
+    Ok(Db(Arc::new(Inner::Sqlite {
+        read,
+        write,
+        turns: turn::Turns::default(),
+        last_ms: AtomicI64::new(0),
+        shop_writes: AtomicU64::new(0),
+    })))
 }
 
 /// The file that an address of SQLite names; none for PostgreSQL.

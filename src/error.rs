@@ -17,7 +17,7 @@ pub enum Error {
     #[error(transparent)]
     Database(#[from] crate::db::Error),
     #[error(transparent)]
-    Internal(#[from] anyhow::Error),
+    Internal(anyhow::Error),
 }
 
 /// An expected refusal: RFC 9457 on the wire, with a stable `code` and a sentence that the caller can act on.
@@ -136,6 +136,16 @@ impl Error {
 impl From<Problem> for Error {
     fn from(it: Problem) -> Error {
         Error::Problem(Box::new(it))
+    }
+}
+
+/// A database that is busy stays one, however deep it was met.
+impl From<anyhow::Error> for Error {
+    fn from(it: anyhow::Error) -> Error {
+        if it.downcast_ref().is_some_and(crate::db::is_transient) {
+            return it.downcast().map_or_else(Error::Internal, Error::Database);
+        }
+        Error::Internal(it)
     }
 }
 

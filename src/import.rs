@@ -1,7 +1,7 @@
 //! Imports: a whole catalogue at once, beside a shop that goes on selling.
 //!
 //! A file is read twice. The first time every row is checked and nothing is written; what passed is kept in a scratch file.
-//! The second time the rows are applied in chunks, each a transaction of its own ([`apply`]), with a pause after each. A
+//! The second time the rows are applied in chunks, each a transaction of its own ([`apply`]), slowly while the shop sells. A
 //! file that could not be read to its end is refused as a whole, unless the caller wants the part that could.
 //!
 //! Over HTTP an import is a job: a row whose counts commit together with the rows of the catalogue that they count, so that
@@ -281,7 +281,7 @@ async fn read(State(app): State<App>, caller: Caller, UrlPath(import_id): UrlPat
     Ok(Json(Told { import_id, report }))
 }
 
-async fn recorded(tx: &mut Tx, import_id: ImportId) -> Result<Option<Report>> {
+async fn recorded(tx: &mut Tx, import_id: ImportId) -> anyhow::Result<Option<Report>> {
     let row: Option<JobRow> = query(
         "select state, rows_read, created, changed, unchanged, refused, refusals, error
          from import_job where import_id = $1",

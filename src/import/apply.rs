@@ -1,4 +1,5 @@
-//! Applies checked rows, a chunk at a time.
+//! Applies checked rows, a chunk at a time: one after the other while nobody else writes, and with long rests while the shop
+//! does, so that few of its buyers meet a chunk. (On several nodes: while the shop writes on the node that imports.)
 //!
 //! How a chunk keeps out of deadlocks: it writes products first, in the order of their SKUs, and stock after them, one
 //! statement for each row that changes, in the order of their ids. Lanes lock stock rows in that order too and never wait
@@ -33,14 +34,17 @@ pub(super) struct Row {
 }
 
 const ROWS_MAX: usize = 200;
-const ROWS_MIN: usize = 10;
+const ROWS_MIN: usize = 25;
 /// Descriptions can be long; what others wait for is bytes as much as rows.
 const BYTES_MAX: usize = 256 * 1024;
-/// What a chunk may take of the time in which only one may write: the size of chunks follows it.
+/// What a chunk may take of the time in which only one may write (SQLite): the size of chunks follows it.
 const CHUNK_TIME: Duration = Duration::from_millis(4);
+/// Beside others who write, a rest is so many times as long as the chunk before it.
+const RESTS: u32 = 12;
+const REST_MAX: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 8;
 
-/// Applies all rows; after each chunk it rests for as long as the chunk took.
+/// Applies all rows.
 pub(super) async fn all(
     db: &Db,
     rows: File,
@@ -51,7 +55,9 @@ pub(super) async fn all(
 ) -> anyhow::Result<()> {
     let rows = BufReader::with_capacity(BYTES_MAX, tokio::fs::File::from_std(rows));
     let mut lines = rows.lines();
-    let mut size = ROWS_MAX / 4;
+    // Where many may write at once, nobody waits for a chunk, and large ones cost everybody least.
+    let mut size = if db.is_sqlite() { ROWS_MAX / 4 } else { ROWS_MAX };
+    let mut shop_writes = db.shop_writes();
     loop {
         let chunk = next_chunk(&mut lines, size).await?;
         if chunk.is_empty() {
@@ -60,8 +66,13 @@ pub(super) async fn all(
         let took = chunk_until_applied(db, &chunk, job, counts, refusals).await?;
         failpoints::crash("import_chunk");
         progress(counts);
-        size = fitting(chunk.len(), size, took);
-        tokio::time::sleep(took.min(Duration::from_millis(200))).await;
+        if db.is_sqlite() {
+            size = fitting(chunk.len(), size, took);
+        }
+        let before = std::mem::replace(&mut shop_writes, db.shop_writes());
+        if shop_writes > before {
+            tokio::time::sleep((took * RESTS).min(REST_MAX)).await;
+        }
     }
 }
 
@@ -91,9 +102,19 @@ async fn chunk_until_applied(
     counts: &mut Counts,
     refusals: &mut Refusals,
 ) -> anyhow::Result<Duration> {
+    // The commit of an attempt may have been made and its answer lost.
+    let mut in_doubt = false;
     for attempt in 1..=ATTEMPTS_MAX {
         let (mut new_counts, mut new_refusals) = (*counts, refusals.clone());
-        match try_chunk(db, chunk, job, &mut new_counts, &mut new_refusals).await {
+        let tried = async {
+            if in_doubt && let Some(now) = applied_after_all(db, job, counts).await? {
+                (new_counts, new_refusals) = now;
+                return Ok(Tried::Applied(CHUNK_TIME));
+            }
+            in_doubt = false;
+            try_chunk(db, chunk, job, &mut new_counts, &mut new_refusals).await
+        };
+        match tried.await {
             Ok(Tried::Applied(took)) => {
                 (*counts, *refusals) = (new_counts, new_refusals);
                 return Ok(took);
@@ -102,21 +123,21 @@ async fn chunk_until_applied(
             Err(error) if error.downcast_ref().is_some_and(db::is_transient) => {
                 tracing::warn!(%error, "a chunk of an import is tried again");
                 tokio::time::sleep(Duration::from_millis(100) * attempt).await;
-                // The commit itself may have been lost on the way to us.
-                let Some(job) = job else { continue };
-                let now = recorded(&mut db.read().await?, job.import_id).await?.context("the job's row is gone")?;
-                let applied = |it: &Counts| it.created + it.changed + it.unchanged;
-                if applied(&now.counts) > applied(counts) || now.counts.refused > counts.refused {
-                    refusals.count = now.counts.refused;
-                    refusals.first = now.refusals;
-                    *counts = now.counts;
-                    return Ok(CHUNK_TIME);
-                }
+                in_doubt = true;
             }
             Err(error) => return Err(error),
         }
     }
     anyhow::bail!("The database refused a chunk {ATTEMPTS_MAX} times because others were writing the same products")
+}
+
+/// What the job's row counts, if it counts more than we know of.
+async fn applied_after_all(db: &Db, job: Option<&Job>, counts: &Counts) -> anyhow::Result<Option<(Counts, Refusals)>> {
+    let Some(job) = job else { return Ok(None) };
+    let now = recorded(&mut db.read().await?, job.import_id).await?.context("the job's row is gone")?;
+    let applied = |it: &Counts| it.created + it.changed + it.unchanged + it.refused;
+    let refusals = Refusals { count: now.counts.refused, first: now.refusals };
+    Ok((applied(&now.counts) > applied(counts)).then_some((now.counts, refusals)))
 }
 
 enum Tried {
@@ -133,12 +154,13 @@ async fn try_chunk(
     refusals: &mut Refusals,
 ) -> anyhow::Result<Tried> {
     let skus: Vec<Value> = chunk.iter().map(|it| json!({ "sku": it.product.sku })).collect();
-    let mut tx = db.write(Turn::Import).await?;
-    let began = Instant::now();
-    let standing = product::standing(&mut tx, &skus).await?;
+    // Read before it is our turn, so that nobody waits while we compare; what changes meanwhile is found below.
+    let standing = product::standing(&mut db.read().await?, &skus).await?;
     let standing: HashMap<&str, &Standing> = standing.iter().map(|it| (it.sku.as_str(), it)).collect();
     let refused_before = refusals.count;
     let plan = plan(chunk, &standing, counts, refusals);
+    let mut tx = db.write(Turn::Import).await?;
+    let began = Instant::now();
     let ids = product::upsert(&mut tx, &plan.products).await?;
     let ids: HashMap<String, ProductId> = ids.into_iter().collect();
     if plan.made.iter().any(|(product, _)| ids.get(&product.sku) != Some(&product.product_id)) {
@@ -160,6 +182,10 @@ async fn try_chunk(
         job.record(&mut tx, counts, refusals).await?;
     }
     tx.commit().await?;
+    if failpoints::fires("chunk_unknown") {
+        let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        return Err(db::Error::Io(lost).into());
+    }
     Ok(Tried::Applied(began.elapsed()))
 }
 

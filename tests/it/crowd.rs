@@ -63,6 +63,8 @@ async fn fifty_units_and_five_thousand_buyers(backend: Backend) {
     let db = server.db().await;
     agrees(&server, &db).await;
     db.close().await;
+    let check = server.command(&["check"]).await;
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
 }
 
 /// Asks, and asks again with the same key when the server is busy.

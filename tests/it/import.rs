@@ -209,7 +209,13 @@ fn generated(rows: u64, price: u64) -> String {
     std::iter::once("sku,title,description,price,stock\n".to_owned()).chain((0..rows).map(row)).collect()
 }
 
-on_both!(a_job_that_died_with_its_process_says_what_it_did);
+on_both!(a_job_that_died_with_its_process_says_what_it_did, a_chunk_whose_commit_was_not_heard_of_is_counted_once);
+
+async fn a_chunk_whose_commit_was_not_heard_of_is_counted_once(backend: Backend) {
+    let server = Process::serve(backend, &[("SHOWCART_FAILPOINTS", "chunk_unknown=2")]).await;
+    let report = import_over_http(&server, "?currency=EUR", generated(1_000, 1)).await;
+    assert_eq!((&report["state"], counts(&report)), (&json!("done"), [1_000, 1_000, 0, 0, 0]), "{report}");
+}
 
 async fn a_job_that_died_with_its_process_says_what_it_did(backend: Backend) {
     let settings = [("SHOWCART_FAILPOINTS", "import_chunk=3"), ("IMPORT_BYTES_MAX", "100000")];
