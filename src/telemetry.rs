@@ -66,6 +66,7 @@ fn describe() {
     describe_histogram!("showcart_batch_seconds", "Time of a lane's batch, from its lock to its commit.");
     describe_counter!("showcart_lane_alarms_total", "Commands that the database refused for a reason nobody foresaw.");
     describe_counter!("showcart_provider_errors_total", "Calls of the payment provider whose outcome is unknown.");
+    describe_counter!("showcart_provider_denied_total", "Calls for which the provider does not take our API key.");
     describe_gauge!("showcart_payments_overdue", "Payments whose units wait for the provider past their time.");
     describe_counter!("showcart_payments_refused_total", "Payments that the provider would not take.");
     describe_counter!(

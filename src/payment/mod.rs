@@ -78,7 +78,8 @@ pub enum RefundStatus {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// A time-out, a broken connection, a 5xx: what was asked for may have happened. Ask again with the same key.
+    /// A time-out, a broken connection, a 5xx: what was asked for may have happened. Ask again with the same key. So it is
+    /// when the provider does not take our API key, which says nothing about what was asked for.
     #[error("the provider's answer is unknown: {0:#}")]
     Unknown(anyhow::Error),
     #[error("the provider allows no more calls for {} ms", .retry_after.as_millis())]
