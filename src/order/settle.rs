@@ -20,7 +20,7 @@ use crate::failpoints;
 use crate::ids::{OrderId, PaymentId, RefundId, ShowId};
 use crate::money::Currency;
 use crate::payment::underway::{Opening, Work};
-use crate::payment::{Intent, IntentStatus, ProviderError, RefundStatus, WebhookEvent, inbox};
+use crate::payment::{Intent, IntentStatus, ProviderError, ProviderRefund, RefundStatus, WebhookEvent, inbox};
 
 /// Between two looks when nobody wakes us.
 const LOOK: Duration = Duration::from_millis(500);
@@ -436,64 +436,66 @@ async fn show_of(app: &App, intent: &Intent) -> Result<Option<(ShowId, PaymentId
 async fn refund_at_provider(app: &App, refund: &Asked, old: bool) -> Result<()> {
     let refund_id = refund.refund_id;
     let intent_id = refund.intent_id.as_deref().context("a refund gives back a charge that the provider knows")?;
-    if old && let Some(provider_refund_id) = unclaimed_refund(app, refund, intent_id).await? {
-        // The provider may have forgotten the key, and the same call would give the money back a second time.
-        let command = Command::RefundAccepted { refund_id, provider_refund_id: provider_refund_id.into() };
-        app.checkout.control(refund.show_id, command).await?;
-        return Ok(());
-    }
-    app.budgets.refund.take().await;
-    let answered = app.provider.refund(&format!("rf:{refund_id}"), intent_id, refund.amount_minor).await;
-    failpoints::crash("after_refund");
-    let command = match answered {
-        Ok(it) if it.status == RefundStatus::Failed => Command::RefundFailed { refund_id },
-        Ok(it) => Command::RefundAccepted { refund_id, provider_refund_id: it.id.into() },
-        Err(ProviderError::Refused { code, message, .. }) => match unclaimed_refund(app, refund, intent_id).await? {
-            // An earlier call of ours, whose key the provider has forgotten by now.
-            Some(provider_refund_id) => {
-                Command::RefundAccepted { refund_id, provider_refund_id: provider_refund_id.into() }
-            }
-            None => {
+    // The provider may have forgotten the key, and the same call would give the money back a second time.
+    let mut made = if old { refund_made(app, refund_id, intent_id).await? } else { None };
+    if made.is_none() {
+        app.budgets.refund.take().await;
+        let answered = app.provider.refund(refund_id, intent_id, refund.amount_minor).await;
+        failpoints::crash("after_refund");
+        made = match answered {
+            Ok(it) => Some(it),
+            Err(ProviderError::Refused { code, message, .. }) => {
                 tracing::error!(refund.id = %refund_id, code, message, "the provider will not refund");
-                metrics::counter!("showcart_refunds_failed_total").increment(1);
-                Command::RefundFailed { refund_id }
+                // Unless an earlier call of ours has done it, whose key the provider has forgotten by now.
+                refund_made(app, refund_id, intent_id).await?
             }
-        },
+            Err(error) => return Err(unreachable(error)),
+        };
+    }
+    match made {
+        Some(it) if it.status != RefundStatus::Failed => {
+            let command = Command::RefundAccepted { refund_id, provider_refund_id: it.id.into() };
+            app.checkout.control(refund.show_id, command).await?;
+            Ok(())
+        }
+        Some(_) | None => refund_failed(app, refund.show_id, refund_id).await,
+    }
+}
+
+/// The refund at the provider that an earlier call of ours has made: it carries our id.
+async fn refund_made(app: &App, refund_id: RefundId, intent_id: &str) -> Result<Option<ProviderRefund>> {
+    app.budgets.read.take().await;
+    let known = app.provider.refunds(intent_id).await.map_err(unreachable)?;
+    Ok(known.into_iter().find(|it| it.refund_id == Some(refund_id)))
+}
+
+/// The provider says something about a refund: only a failure is news. It may come before the answer to our call, which
+/// then tells what was true before; so it is our id that says whose failure it is, and a failed refund stays failed.
+async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&str>) -> Result<()> {
+    let Some(intent_id) = intent_id else { return Ok(()) };
+    app.budgets.read.take().await;
+    let known = match app.provider.refunds(intent_id).await {
+        Ok(known) => known,
+        // The provider does not know the intent: nothing of ours depends on it.
+        Err(ProviderError::Refused { .. }) => return Ok(()),
         Err(error) => return Err(unreachable(error)),
     };
-    app.checkout.control(refund.show_id, command).await?;
-    Ok(())
-}
-
-/// A refund at the provider of this amount that no refund of ours has claimed.
-async fn unclaimed_refund(app: &App, refund: &Asked, intent_id: &str) -> Result<Option<String>> {
-    app.budgets.read.take().await;
-    let known = app.provider.refunds(intent_id).await.map_err(unreachable)?;
-    let claimed: Vec<(Option<String>,)> = query("select provider_refund_id from refund where intent_id = $1")
-        .bind(intent_id)
-        .all(&mut app.db.read().await?)
-        .await?;
-    let is_claimed = |id: &str| claimed.iter().any(|(it,)| it.as_deref() == Some(id));
-    let found = known
-        .into_iter()
-        .find(|it| it.amount_minor == refund.amount_minor && it.status != RefundStatus::Failed && !is_claimed(&it.id));
-    Ok(found.map(|it| it.id))
-}
-
-/// The provider says something about a refund: only a failure after its acceptance is news.
-async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&str>) -> Result<()> {
-    let row: Option<(RefundId, ShowId)> = query("select refund_id, show_id from refund where provider_refund_id = $1")
-        .bind(provider_refund_id)
+    let failed = known.into_iter().find(|it| it.id == provider_refund_id && it.status == RefundStatus::Failed);
+    // Without our id somebody gave the money back by hand, at the provider.
+    let Some(refund_id) = failed.and_then(|it| it.refund_id) else { return Ok(()) };
+    let row: Option<(ShowId,)> = query("select show_id from refund where refund_id = $1")
+        .bind(refund_id)
         .optional(&mut app.db.read().await?)
         .await?;
-    // Not claimed yet: the answer to our call says the same, or the next look does.
-    let (Some((refund_id, show)), Some(intent_id)) = (row, intent_id) else { return Ok(()) };
-    app.budgets.read.take().await;
-    let known = app.provider.refunds(intent_id).await.map_err(unreachable)?;
-    if known.iter().any(|it| it.id == provider_refund_id && it.status == RefundStatus::Failed) {
-        metrics::counter!("showcart_refunds_failed_total").increment(1);
-        app.checkout.control(show, Command::RefundFailed { refund_id }).await?;
+    match row {
+        Some((show,)) => refund_failed(app, show, refund_id).await,
+        None => Ok(()),
     }
+}
+
+async fn refund_failed(app: &App, show: ShowId, refund_id: RefundId) -> Result<()> {
+    metrics::counter!("showcart_refunds_failed_total").increment(1);
+    app.checkout.control(show, Command::RefundFailed { refund_id }).await?;
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
 
-use crate::harness::{Viewer, both, confirm};
+use crate::harness::{PATIENCE, Shop, Viewer, agrees, both, confirm, provider};
 
 both! {
     async fn a_buyer_pays_and_everybody_sees_the_counter_fall(shop) {
@@ -230,9 +231,35 @@ both! {
         let refunded = async {
             while ann.get(&order_path).await.ok()["refunded_minor"] != 1_900 {}
         };
-        tokio::time::timeout(crate::harness::PATIENCE, refunded).await.expect("both refunds are sent");
+        tokio::time::timeout(PATIENCE, refunded).await.expect("both refunds are sent");
         // The unit is on sale again.
         shop.buyer("bob").buy(show, &sale).await;
+    }
+}
+
+/// Asks for an order's refunds until the latest is in this state.
+async fn until_refund(shop: &Shop, path: &str, state: &str) -> Value {
+    let mut latest = Value::Null;
+    let asked = async {
+        while latest["state"] != state {
+            latest = shop.host().get(path).await.ok().as_array().and_then(|it| it.last().cloned()).unwrap_or_default();
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not {state}: {latest}"));
+    latest
+}
+
+both! {
+    async fn a_refund_that_failed_before_its_answer_came_has_failed(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = shop.buyer("ann").buy(show, &sale).await;
+        // The provider makes it, its answer is lost, and a moment later, before we ask again, it fails.
+        provider(&order, Method::PUT, "faults", json!({ "refunds_fail": 1, "answer_lost": { "refunds": 1 } })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        shop.host().post(&path, json!({})).await.ok();
+        until_refund(&shop, &path, "failed").await;
+        agrees(&shop, &shop.app.db).await;
     }
 }
 
@@ -285,7 +312,7 @@ both! {
         host.post(&format!("{sales}/{sale}/end"), json!({})).await.ok();
         assert_eq!(host.post(&format!("{sales}/{sale}/end"), json!({})).await.refusal(), (409, "conflict"));
         assert_eq!(shop.nobody().post(&holds, json!({ "lines": [{ "sale_id": sale, "quantity": 1 }] })).await.status, 401);
-        let unsigned = host.request(reqwest::Method::POST, "/v1/webhooks/payments").body("{}").send().await;
+        let unsigned = host.request(Method::POST, "/v1/webhooks/payments").body("{}").send().await;
         assert_eq!(crate::harness::Answer::read(unsigned).await.refusal(), (401, "unauthorized"));
     }
 }

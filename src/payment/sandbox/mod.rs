@@ -25,9 +25,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{BadSignature, Intent, IntentStatus, ProviderError, ProviderRefund, WebhookEvent, signature};
+use super::{BadSignature, Intent, IntentStatus, ProviderError, ProviderRefund, RefundStatus, WebhookEvent, signature};
 use crate::clock::Millis;
-use crate::ids::{OrderId, PaymentId};
+use crate::ids::{OrderId, PaymentId, RefundId};
 use crate::money::Currency;
 
 pub use server::{Sandbox, Settings};
@@ -105,21 +105,26 @@ impl Client {
 
     pub(super) async fn refund(
         &self,
-        key: &str,
+        refund: RefundId,
         intent_id: &str,
         amount_minor: i64,
     ) -> Result<ProviderRefund, ProviderError> {
-        let body = json!({ "payment_intent": intent_id, "amount_minor": amount_minor });
-        self.ask(self.call(Method::POST, "refunds").header("idempotency-key", key).json(&body)).await
+        let body = json!({
+            "payment_intent": intent_id,
+            "amount_minor": amount_minor,
+            "metadata": { "refund_id": refund },
+        });
+        let call = self.call(Method::POST, "refunds").header("idempotency-key", format!("rf:{refund}")).json(&body);
+        Ok(self.ask::<WireRefund>(call).await?.into())
     }
 
     pub(super) async fn refunds(&self, intent_id: &str) -> Result<Vec<ProviderRefund>, ProviderError> {
         #[derive(Deserialize)]
         struct List {
-            refunds: Vec<ProviderRefund>,
+            refunds: Vec<WireRefund>,
         }
         let call = self.call(Method::GET, "refunds").query(&[("payment_intent", intent_id)]);
-        Ok(self.ask::<List>(call).await?.refunds)
+        Ok(self.ask::<List>(call).await?.refunds.into_iter().map(Into::into).collect())
     }
 
     /// What the ledger says has happened, a page of intents behind `cursor`: for whoever compares it with the orders.
@@ -241,6 +246,22 @@ impl From<WireIntent> for Intent {
             amount_received_minor: it.amount_received_minor,
             currency: it.currency,
         }
+    }
+}
+
+/// A refund as the sandbox writes it.
+#[derive(Deserialize)]
+struct WireRefund {
+    id: String,
+    amount_minor: i64,
+    status: RefundStatus,
+    metadata: BTreeMap<String, String>,
+}
+
+impl From<WireRefund> for ProviderRefund {
+    fn from(it: WireRefund) -> ProviderRefund {
+        let refund_id = it.metadata.get("refund_id").and_then(|it| it.parse().ok());
+        ProviderRefund { id: it.id, amount_minor: it.amount_minor, status: it.status, refund_id }
     }
 }
 
