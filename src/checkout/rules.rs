@@ -228,6 +228,9 @@ pub enum Command {
     Refund {
         refund_id: RefundId,
         order_id: OrderId,
+        /// One that failed, whose money is owed. None is a refund of what was bought, or, of an order that was never paid,
+        /// of what it is owed.
+        instead_of: Option<RefundId>,
         /// None is all that is left.
         amount_minor: Option<i64>,
         /// Returns every unit of the order that was not returned before, once the provider accepts.

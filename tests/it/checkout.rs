@@ -6,6 +6,9 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
+use showcart::check;
+use showcart::ids::ShowId;
+use showcart::payment::Provider;
 
 use crate::harness::{PATIENCE, Shop, Viewer, agrees, both, confirm, provider};
 
@@ -237,6 +240,21 @@ both! {
     }
 }
 
+/// An order for the only unit of a sale whose money comes after somebody else has bought that unit.
+async fn unfulfilled(shop: &Shop, show: ShowId, sale: &str, faults: Value) -> Value {
+    let ann = shop.buyer("ann");
+    let order = ann.pay(&ann.hold(show, sale, 1).await.ok()).await;
+    confirm(&order, "tok_processing").await.ok();
+    shop.advance(Duration::from_secs(301 + 1_800)).await;
+    let free = format!("/v1/holds/{}/free", order["hold_id"].as_str().unwrap());
+    shop.host().post(&free, json!({})).await.ok();
+    shop.buyer("bob").buy(show, sale).await;
+    provider(&order, Method::PUT, "faults", faults).await;
+    let settle = format!("payment_intents/{}/settle", order["payment"]["intent_id"].as_str().unwrap());
+    provider(&order, Method::POST, &settle, json!({ "outcome": "succeed" })).await;
+    ann.until_order(&order, "unfulfilled").await
+}
+
 /// Asks for an order's refunds until the latest is in this state.
 async fn until_refund(shop: &Shop, path: &str, state: &str) -> Value {
     let mut latest = Value::Null;
@@ -247,6 +265,38 @@ async fn until_refund(shop: &Shop, path: &str, state: &str) -> Value {
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not {state}: {latest}"));
     latest
+}
+
+both! {
+    async fn money_for_nothing_whose_refund_failed_is_owed_until_it_is_sent(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = unfulfilled(&shop, show, &sale, json!({ "refunds_fail": 1 })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        let failed = until_refund(&shop, &path, "failed").await;
+        assert_eq!((&failed["reason"], &failed["amount_minor"]), (&json!("unfulfilled"), &order["amount_minor"]));
+        let broken = || async {
+            let Provider::Sandbox(ledger) = &shop.app.provider;
+            let lines = check::run(&shop.app.db, Some(ledger)).await.unwrap();
+            lines.into_iter().filter(|it| !it.holds()).map(|it| it.to_string()).collect::<Vec<_>>()
+        };
+        let found = broken().await;
+        let names = |id: &Value| found.iter().any(|it| it.contains(id.as_str().unwrap()));
+        assert!(names(&failed["refund_id"]) && names(&failed["intent_id"]), "{found:#?}");
+
+        let host = shop.host();
+        assert_eq!(shop.buyer("ann").post(&path, json!({})).await.refusal(), (403, "forbidden"));
+        assert_eq!(host.post(&path, json!({ "restock": true })).await.refusal(), (422, "invalid"));
+        let again = host.post_with_key(&path, json!({}), "again").await.ok();
+        assert_eq!((&again["reason"], &again["amount_minor"]), (&json!("unfulfilled"), &order["amount_minor"]));
+        assert_eq!(host.post_with_key(&path, json!({}), "again").await.ok()["refund_id"], again["refund_id"]);
+        assert_eq!(host.post(&path, json!({})).await.refusal(), (409, "refund_too_large"));
+        until_refund(&shop, &path, "accepted").await;
+        assert_eq!(broken().await, Vec::<String>::new());
+        agrees(&shop, &shop.app.db).await;
+        let order = shop.buyer("ann").get(&format!("/v1/orders/{}", order["order_id"].as_str().unwrap())).await.ok();
+        assert_eq!(order["refunded_minor"], order["amount_minor"]);
+    }
 }
 
 both! {

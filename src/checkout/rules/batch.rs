@@ -89,8 +89,8 @@ impl<'a> Batch<'a> {
             }
             Command::StartShow => self.start_show(),
             Command::EndShow => Ok(self.end_show()),
-            Command::Refund { refund_id, order_id, amount_minor, restock } => {
-                self.refund(refund_id, order_id, amount_minor, restock)
+            Command::Refund { refund_id, order_id, instead_of, amount_minor, restock } => {
+                self.refund(refund_id, order_id, instead_of, amount_minor, restock)
             }
             Command::RefundAccepted { refund_id, provider_refund_id } => {
                 self.refund_accepted(refund_id, provider_refund_id)

@@ -348,6 +348,7 @@ impl Batch<'_> {
         &mut self,
         refund_id: RefundId,
         order_id: OrderId,
+        instead_of: Option<RefundId>,
         amount_minor: Option<i64>,
         restock: bool,
     ) -> Result<Answer, Refusal> {
@@ -355,13 +356,18 @@ impl Batch<'_> {
             return Ok(Answer::Refund(refund.clone()));
         }
         let order = self.state().orders.get(&order_id).ok_or(Refusal::NotFound)?;
-        let payment_id = order.paid_by.ok_or(Refusal::Conflict)?;
-        let promised: i64 = self
-            .refunds_of(order_id)
-            .filter(|it| it.reason == RefundReason::Requested && it.state != RefundState::Failed)
-            .map(|it| it.amount_minor)
-            .sum();
-        let left_minor = order.amount_minor - promised;
+        let (payment_id, intent_id, currency, reason, left_minor) = match self.charge_meant(order, instead_of)? {
+            Some(it) if !restock => (it.payment_id, it.intent_id.clone(), it.currency, it.reason, self.owed_minor(it)),
+            // What was never sold cannot be returned.
+            Some(_) => return Err(Refusal::Invalid { field: "restock" }),
+            None => {
+                let payment_id = order.paid_by.ok_or(Refusal::Conflict)?;
+                let intent_id = self.find_payment(payment_id)?.intent_id.clone();
+                let bought = |it: &&Refund| it.reason == RefundReason::Requested;
+                let left_minor = order.amount_minor - on_its_way_minor(self.refunds_of(order_id).filter(bought));
+                (payment_id, intent_id, order.currency, RefundReason::Requested, left_minor)
+            }
+        };
         let amount_minor = amount_minor.unwrap_or(left_minor);
         if amount_minor > left_minor || left_minor == 0 {
             return Err(Refusal::RefundTooLarge { left_minor });
@@ -373,17 +379,43 @@ impl Batch<'_> {
             refund_id,
             order_id,
             payment_id,
-            intent_id: self.find_payment(payment_id)?.intent_id.clone(),
+            intent_id,
             amount_minor,
-            currency: order.currency,
+            currency,
             restock,
-            reason: RefundReason::Requested,
+            reason,
             state: RefundState::Requested,
             provider_refund_id: None,
             requested_at: self.now,
         };
         self.add_refund(refund.clone());
         Ok(Answer::Refund(refund))
+    }
+
+    /// The charge for nothing that the desk wants to give back, as one of its refunds; none when it means what was bought.
+    fn charge_meant(&self, order: &Order, instead_of: Option<RefundId>) -> Result<Option<&Refund>, Refusal> {
+        let order_id = order.order_id;
+        if let Some(failed) = instead_of {
+            let failed = self.refunds_of(order_id).find(|it| it.refund_id == failed).ok_or(Refusal::NotFound)?;
+            return match (failed.state, failed.reason) {
+                (RefundState::Requested | RefundState::Accepted, _) => Err(Refusal::Conflict),
+                (RefundState::Failed, RefundReason::Requested) => Ok(None),
+                (RefundState::Failed, _) => Ok(Some(failed)),
+            };
+        }
+        if order.paid_by.is_some() {
+            return Ok(None);
+        }
+        // Nothing was bought, so nobody has to say what is meant: a charge that is owed, else one of which nothing is left.
+        let for_nothing = || self.refunds_of(order_id).filter(|it| it.reason != RefundReason::Requested);
+        Ok(for_nothing().find(|it| self.owed_minor(it) > 0).or_else(|| for_nothing().next()))
+    }
+
+    /// What is owed of a charge for nothing: its first refund was all of it, and what has failed did not go back.
+    fn owed_minor(&self, of: &Refund) -> i64 {
+        let of_charge = |it: &&Refund| it.reason != RefundReason::Requested && it.intent_id == of.intent_id;
+        let taken_minor = self.refunds_of(of.order_id).filter(of_charge).map(|it| it.amount_minor).max();
+        taken_minor.unwrap_or(0) - on_its_way_minor(self.refunds_of(of.order_id).filter(of_charge))
     }
 
     pub(super) fn refund_accepted(
@@ -489,4 +521,9 @@ impl Batch<'_> {
     fn find_payment(&self, payment_id: PaymentId) -> Result<&Payment, Refusal> {
         self.state().payments.get(&payment_id).ok_or(Refusal::NotFound)
     }
+}
+
+/// What refunds give back, or have given.
+fn on_its_way_minor<'a>(refunds: impl Iterator<Item = &'a Refund>) -> i64 {
+    refunds.filter(|it| it.state != RefundState::Failed).map(|it| it.amount_minor).sum()
 }

@@ -82,7 +82,8 @@ words! {
     /// `creating → open → succeeded | canceled`. Only the provider's word sets the last two.
     PaymentState { Creating = "creating", Open = "open", Succeeded = "succeeded", Canceled = "canceled" }
 
-    /// `requested → accepted | failed`; an accepted one may still fail.
+    /// `requested → accepted | failed`; an accepted one may still fail. Failed is final: what it should have given back is
+    /// owed, and asked for by another one.
     RefundState { Requested = "requested", Accepted = "accepted", Failed = "failed" }
 
     RefundReason {

@@ -21,7 +21,7 @@ enum Op {
     SetCap { sale: usize, cap: i64 },
     Allocate { product: usize, allocated: i64 },
     EndShow,
-    Refund { order: usize, amount: Option<i64>, restock: bool },
+    Refund { order: usize, instead_of: Option<usize>, amount: Option<i64>, restock: bool },
     Accept { refund: usize },
     Fail { refund: usize },
 }
@@ -44,8 +44,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => one.clone().prop_map(|sale| Op::EndSale { sale }),
         1 => (one.clone(), 1..6_i64).prop_map(|(sale, cap)| Op::SetCap { sale, cap }),
         2 => (one.clone(), 0..8_i64).prop_map(|(product, allocated)| Op::Allocate { product, allocated }),
-        3 => (one.clone(), prop::option::of(0..1_500_i64), any::<bool>())
-            .prop_map(|(order, amount, restock)| Op::Refund { order, amount, restock }),
+        4 => (one.clone(), prop::option::of(one.clone()), prop::option::of(0..1_500_i64), any::<bool>())
+            .prop_map(|(order, instead_of, amount, restock)| Op::Refund { order, instead_of, amount, restock }),
         3 => one.clone().prop_map(|refund| Op::Accept { refund }),
         1 => one.prop_map(|refund| Op::Fail { refund }),
     ]
@@ -141,12 +141,20 @@ impl World {
                 listing: Some(Listing { list_price_minor: 1_000, position: 1 }),
             },
             Op::EndShow => Command::EndShow,
-            Op::Refund { order, amount, restock } => Command::Refund {
-                order_id: pick(&rows.orders, *order)?,
-                amount_minor: *amount,
-                restock: *restock,
-                refund_id: self.id("rfd_"),
-            },
+            Op::Refund { order, instead_of, amount, restock } => {
+                let failed = instead_of.and_then(|it| pick(&rows.refunds, it));
+                let order_id = match failed {
+                    Some(failed) => rows.refunds[&failed].order_id,
+                    None => pick(&rows.orders, *order)?,
+                };
+                Command::Refund {
+                    order_id,
+                    instead_of: failed,
+                    amount_minor: *amount,
+                    restock: *restock,
+                    refund_id: self.id("rfd_"),
+                }
+            }
             Op::Accept { refund } => {
                 let refund_id = pick(&rows.refunds, *refund)?;
                 Command::RefundAccepted { refund_id, provider_refund_id: "re".into() }
