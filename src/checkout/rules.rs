@@ -208,6 +208,7 @@ pub enum Command {
         hold_id: HoldId,
     },
     ArmSale(NewSale),
+    /// One that has ended stays as it is: a batch whose commit was unknown is decided again on what it has done.
     EndSale {
         sale_id: SaleId,
         /// The version that the host saw, if that matters.

@@ -31,6 +31,7 @@ on_both!(
     a_refund_whose_answer_was_lost_is_made_once,
     a_refund_that_fails_later_is_owed,
     two_old_refunds_of_one_amount_are_two,
+    the_end_of_a_sale_is_not_refused_to_whoever_ended_it,
     work_that_panics_is_begun_again,
 );
 
@@ -459,6 +460,18 @@ async fn two_old_refunds_of_one_amount_are_two(backend: Backend) {
         assert_eq!(ours["provider_refund_id"], theirs["id"], "{refunds} {known}");
         assert_eq!(theirs["metadata"]["refund_id"], ours["refund_id"]);
     }
+}
+
+/// Row 2 for the host: the batch is decided again on what it has done itself.
+async fn the_end_of_a_sale_is_not_refused_to_whoever_ended_it(backend: Backend) {
+    let mut stage = Stage::set(backend).await;
+    stage.server.rearm("commit_unknown").await;
+    let path = format!("/v1/shows/{}/sales/{}/end", stage.show, stage.lamp);
+    let ended = stage.server.host().post(&path, json!({ "version": 2 })).await.ok();
+    assert_eq!((&ended["state"], &ended["ended_reason"]), (&json!("ended"), &json!("by_hand")));
+    assert_eq!(stage.count("select count(*) from entry where type = 'sale.ended'").await, 1);
+    assert_eq!(stage.server.host().post(&path, json!({})).await.refusal(), (409, "conflict"));
+    stage.agrees().await;
 }
 
 /// No row of the table, and no death: a task that ends without a word must not keep its work for ever.

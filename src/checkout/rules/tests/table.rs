@@ -511,7 +511,7 @@ fn taps_count_at_their_arrival() {
         open ann/k1                               -> open
         succeed ann/k1                            -> paid
         gmv 1 700 0
-        endsale flash                             -> conflict
+        endsale flash                             -> ended ! -
         sale second mug 600 cap 3 limit 1 from 10s -> armed
         endsale second                            -> ended ! all:sale.ended
         hold dan/k1 second ago 5s                 -> sale_ended
