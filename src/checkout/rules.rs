@@ -118,9 +118,9 @@ pub struct State {
     /// All sales of the show, ended ones too.
     pub sales: BTreeMap<SaleId, Sale>,
     /// Those that are due, those that a command names (by id, by its payment's or refund's order, by buyer and key), and
-    /// the open ones that a [`Standing`] names.
+    /// the open ones that a [`Standing`] names; those of the loaded orders.
     pub holds: BTreeMap<HoldId, Hold>,
-    /// Those of the loaded holds, and those that a command names.
+    /// Those of the loaded holds, and those that a command names (by id, by buyer and key).
     pub orders: BTreeMap<OrderId, Order>,
     /// All of the loaded orders.
     pub payments: BTreeMap<PaymentId, Payment>,
@@ -181,6 +181,8 @@ pub enum Command {
     Pay {
         hold_id: HoldId,
         buyer: BuyerId,
+        /// The client's: another hold under the same key is another request.
+        key: Arc<str>,
         order_id: OrderId,
         payment_id: PaymentId,
     },

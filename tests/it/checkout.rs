@@ -314,6 +314,51 @@ both! {
 }
 
 both! {
+    async fn a_token_for_one_show_sees_what_its_buyer_has_in_that_show_only(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let other = shop.live_show().await;
+        let mut ann = shop.buyer("ann");
+        let order = ann.pay(&ann.hold(show, &sale, 1).await.ok()).await;
+        let hold = format!("/v1/holds/{}", order["hold_id"].as_str().unwrap());
+        for (limit, orders, status) in [(None, 1, 200), (Some(show), 1, 200), (Some(other), 0, 403)] {
+            ann.token = Some(shop.token(Role::Viewer, "ann", limit, Duration::from_secs(3_600)));
+            let mine = ann.get("/v1/me/orders").await.ok();
+            assert_eq!(mine["items"].as_array().unwrap().len(), orders, "{limit:?}: {mine}");
+            assert_eq!(ann.get(&hold).await.status, status, "{limit:?}");
+        }
+    }
+}
+
+both! {
+    async fn a_key_is_one_requests_wherever_it_is_sent(shop) {
+        let (show, product) = shop.show_with(4).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 4, "limit_per_buyer": 2 })).await;
+        let (ann, bob, host) = (shop.buyer("ann"), shop.buyer("bob"), shop.host());
+        let holds = [
+            ann.post(&format!("/v1/shows/{show}/holds"), json!({ "lines": [{ "product_id": product, "quantity": 1 }] })).await.ok(),
+            ann.hold(show, &sale, 1).await.ok(),
+        ];
+        let body = |hold: &Value| json!({ "hold_id": hold["hold_id"] });
+        let order = ann.post_with_key("/v1/orders", body(&holds[0]), "pay").await.ok();
+        assert_eq!(ann.post_with_key("/v1/orders", body(&holds[0]), "pay").await.ok()["order_id"], order["order_id"]);
+        let reused = ann.post_with_key("/v1/orders", body(&holds[1]), "pay").await;
+        assert_eq!(reused.refusal(), (422, "idempotency_key_reused"), "{reused:?}");
+        ann.post_with_key("/v1/orders", body(&holds[1]), "pay the other").await.ok();
+        // Keys are the buyer's own.
+        let hold = bob.hold(show, &sale, 1).await.ok();
+        bob.post_with_key("/v1/orders", body(&hold), "pay").await.ok();
+
+        shop.advance(Duration::from_secs(301 + 1_800)).await;
+        let free = |hold: &Value| format!("/v1/holds/{}/free", hold["hold_id"].as_str().unwrap());
+        host.post_with_key(&free(&holds[0]), json!({}), "free").await.ok();
+        host.post_with_key(&free(&holds[0]), json!({}), "free").await.ok();
+        let reused = host.post_with_key(&free(&holds[1]), json!({}), "free").await;
+        assert_eq!(reused.refusal(), (422, "idempotency_key_reused"), "{reused:?}");
+    }
+}
+
+both! {
     async fn nonsense_is_refused_with_a_reason(shop) {
         let (show, product) = shop.show_with(5).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 5 })).await;

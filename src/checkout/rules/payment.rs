@@ -19,10 +19,14 @@ impl Batch<'_> {
         &mut self,
         hold_id: HoldId,
         buyer: &BuyerId,
+        key: Arc<str>,
         order_id: OrderId,
         payment_id: PaymentId,
     ) -> Result<Answer, Refusal> {
         let hold = self.find_hold(hold_id).filter(|it| it.buyer == *buyer).ok_or(Refusal::NotFound)?;
+        if self.order_by_key(buyer, &key).is_some_and(|it| it.hold_id != hold_id) {
+            return Err(Refusal::KeyReused);
+        }
         match hold.state {
             HoldState::Active => {}
             HoldState::Paying | HoldState::Committed => {
@@ -36,6 +40,7 @@ impl Batch<'_> {
             order_id,
             hold_id,
             buyer: hold.buyer.clone(),
+            key: Some(key),
             state: OrderState::Pending,
             amount_minor: hold.amount_minor,
             currency: hold.currency,

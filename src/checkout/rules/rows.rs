@@ -225,6 +225,8 @@ pub struct Order {
     pub order_id: OrderId,
     pub hold_id: HoldId,
     pub buyer: BuyerId,
+    /// The client's Idempotency-Key; none for orders from before keys were kept.
+    pub key: Option<Arc<str>>,
     pub state: OrderState,
     pub amount_minor: i64,
     pub currency: Currency,

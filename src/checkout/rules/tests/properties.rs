@@ -10,7 +10,7 @@ const PRODUCTS: usize = 2;
 #[derive(Debug, Clone)]
 enum Op {
     Hold { buyer: usize, key: usize, lines: Vec<(bool, usize, i64)>, ago_ms: i64 },
-    Pay { hold: usize },
+    Pay { hold: usize, key: usize },
     Open { payment: usize },
     Succeed { payment: usize, off_by: i64, other_intent: bool },
     Cancel { payment: usize },
@@ -32,7 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..5_usize, 0..30_usize, prop::collection::vec(line, 1..3), 0..5_000_i64)
             .prop_map(|(buyer, key, lines, ago_ms)| Op::Hold { buyer, key, lines, ago_ms }),
-        8 => one.clone().prop_map(|hold| Op::Pay { hold }),
+        8 => (one.clone(), 0..30_usize).prop_map(|(hold, key)| Op::Pay { hold, key }),
         2 => one.clone().prop_map(|payment| Op::Open { payment }),
         8 => (one.clone(), prop_oneof![9 => Just(0_i64), 1 => -1..2_i64], prop::bool::weighted(0.1))
             .prop_map(|(payment, off_by, other_intent)| Op::Succeed { payment, off_by, other_intent }),
@@ -92,10 +92,11 @@ impl World {
                     metadata: None,
                 })
             }
-            Op::Pay { hold } => {
+            Op::Pay { hold, key } => {
                 let hold_id = pick(&rows.holds, *hold)?;
                 let buyer = rows.holds[&hold_id].buyer.clone();
-                Command::Pay { hold_id, buyer, order_id: self.id("ord_"), payment_id: self.id("pay_") }
+                let key = format!("key{key}").into();
+                Command::Pay { hold_id, buyer, key, order_id: self.id("ord_"), payment_id: self.id("pay_") }
             }
             Op::Open { payment } => {
                 let payment_id = pick(&rows.payments, *payment)?;

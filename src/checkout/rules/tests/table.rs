@@ -248,6 +248,7 @@ impl Script {
             "pay" => Command::Pay {
                 hold_id: self.hold(name),
                 buyer: option(words, "by").map_or_else(buyer, |it| it.parse().unwrap()),
+                key: option(words, "key").unwrap_or(name).into(),
                 order_id: self.world.id("ord_"),
                 payment_id: self.world.id("pay_"),
             },
