@@ -73,5 +73,6 @@ fn describe() {
         "showcart_refunds_failed_total",
         "Refunds that the provider will not send: somebody has to look."
     );
+    describe_gauge!("showcart_refunds_owed", "Charges for nothing that did not go back: the desk has to ask again.");
     describe_counter!("showcart_events_unknown_total", "Events of the provider about payments that are not ours.");
 }

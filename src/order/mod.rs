@@ -256,7 +256,7 @@ async fn pay(State(app): State<App>, caller: Caller, once: Once<NewOrder>) -> Re
     };
     crate::failpoints::crash("after_paying");
     if payment.state == PaymentState::Creating {
-        let opened = settle::open_soon(&app, show, payment.payment_id);
+        let opened = settle::open_soon(&app, payment.payment_id);
         // Not opened in time: the order says where it stands, and the opening goes on without this request.
         tokio::time::timeout(OPENING, opened).await.ok();
     }

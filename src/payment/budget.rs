@@ -82,6 +82,11 @@ impl Budget {
         }
     }
 
+    /// Gives back a right that was not used.
+    pub fn put_back(&self) {
+        self.bucket().put_back();
+    }
+
     /// How many stand in line; whoever comes now stands behind them.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -150,6 +155,10 @@ impl Bucket {
         Taken::After(Duration::from_secs_f64(micros / 1e6))
     }
 
+    fn put_back(&mut self) {
+        self.level = (self.level + 1.0).min(self.rate.burst);
+    }
+
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.level = (self.level + passed * self.rate.per_second).min(self.rate.burst);
@@ -180,6 +189,9 @@ mod tests {
         ] {
             assert_eq!(bucket.take(at(ms)), expected, "at {ms} ms");
         }
+        // A call that was not made may be made by the next one.
+        bucket.put_back();
+        assert_eq!(bucket.take(at(101)), Taken::Now);
         // A pause is worth the burst and no more.
         let given = (0..100).filter(|_| bucket.take(at(60_000)) == Taken::Now).count();
         assert_eq!(given, 5);

@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use showcart::checkout::rules::{Answer as Decision, HoldRequest, Item, Refusal, Wanted};
+use showcart::checkout::rules::{Answer as Decision, Command, HoldRequest, Item, OrderState, Refusal, Wanted};
 use showcart::db::{Turn, query};
 use showcart::ids::HoldId;
 use showcart::money::AMOUNT_MAX_MINOR;
+use showcart::payment::budget::Rate;
 use showcart::payment::sandbox::LOOPBACK_API_KEY;
+use showcart::payment::underway::Opening;
 use showcart::units::Units;
 
 use crate::harness::{
@@ -236,6 +238,35 @@ async fn a_wrong_key_at_the_provider_gives_nothing_up(backend: Backend) {
     agrees(&server, &db).await;
     db.close().await;
     assert_eq!(server.host().get(&refunds).await.ok()[0]["state"], "accepted");
+}
+
+both! {
+    async fn a_payment_that_is_given_up_in_the_line_is_not_brought_to_the_provider(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let ann = shop.buyer("ann");
+        let body = json!({ "hold_id": ann.hold(show, &sale, 1).await.ok()["hold_id"] });
+        // The one call that is allowed for a long time is somebody else's.
+        shop.app.budgets.set(Rate { per_second: 0.001, burst: 1.0 });
+        shop.app.budgets.create.take().await;
+        let stands = async { while shop.app.budgets.create.waiting() == 0 { tokio::task::yield_now().await; } };
+        tokio::select! {
+            _ = ann.try_post("/v1/orders", &body, "pay", false) => {}
+            stands = tokio::time::timeout(PATIENCE, stands) => stands.expect("the payment stands in line"),
+        }
+        let order = ann.get("/v1/me/orders").await.ok()["items"][0].clone();
+        let payment_id = order["payment"]["payment_id"].as_str().unwrap().parse().unwrap();
+        // As another node would, which has got further.
+        let given_up = Command::PaymentAbandoned { payment_id };
+        let answer = shop.app.checkout.control(show, given_up).await;
+        assert!(matches!(&answer, Ok(Decision::Order(it)) if it.state == OrderState::Canceled), "{answer:?}");
+        let Opening::Others(mut ended) = shop.app.underway.opening(payment_id) else { panic!("nobody opens it") };
+        shop.app.budgets.set(Rate { per_second: 0.0, burst: 1.0 });
+        let ended = tokio::time::timeout(PATIENCE, ended.changed()).await.expect("its turn comes");
+        assert!(ended.is_err(), "an opening says nothing but that it has ended");
+        let ledger = provider(&order, Method::GET, "ledger", json!({})).await;
+        assert_eq!(ledger["intents"], json!([]), "the provider was asked for a payment that nobody wants");
+    }
 }
 
 both! {

@@ -17,7 +17,7 @@ use axum::routing::post;
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::clock::Millis;
-use showcart::db::Turn;
+use showcart::db::{Turn, query};
 use showcart::ids::{OrderId, PaymentId, RefundId};
 use showcart::payment::inbox::{self, Stored};
 use showcart::payment::sandbox::{Access, Client, Sandbox, Settings};
@@ -595,5 +595,36 @@ both! {
         assert_eq!(inbox::store(&mut tx, &event("evt_1"), b"{}", now).await.expect("the database answers"), Stored::Seen);
         assert_eq!(inbox::pending(&mut tx, 10).await.expect("the database answers"), left);
         tx.commit().await.expect("the database answers");
+    }
+}
+
+both! {
+    async fn events_that_were_acted_on_are_written_down_together(shop) {
+        const EVENTS: i64 = 400;
+        let mut tx = shop.app.db.write(Turn::Control).await.expect("the database answers");
+        let now = tx.now().await.expect("the database answers");
+        for number in 0..EVENTS {
+            // About nothing that the provider knows: acting on them is asking it.
+            let event = WebhookEvent {
+                id: format!("evt_{number}"),
+                kind: "payment_intent.succeeded".into(),
+                intent_id: Some(format!("pi_{number}")),
+                refund_id: None,
+            };
+            inbox::store(&mut tx, &event, b"{}", now).await.expect("the database answers");
+        }
+        tx.commit().await.expect("the database answers");
+        shop.app.underway.wake();
+        let count = |sql: &'static str| {
+            let db = shop.app.db.clone();
+            async move {
+                let (count,): (i64,) = query(sql).one(&mut db.read().await.unwrap()).await.unwrap();
+                count
+            }
+        };
+        let acted = async { while count("select count(*) from inbox where processed_at is null").await > 0 {} };
+        tokio::time::timeout(LONG, acted).await.expect("all are acted on");
+        let times = count("select count(distinct processed_at) from inbox").await;
+        assert!(times < EVENTS / 4, "{EVENTS} events were written down at {times} times");
     }
 }
