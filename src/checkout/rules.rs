@@ -32,7 +32,7 @@ use crate::units::Units;
 use batch::Batch;
 
 pub use check::violations;
-pub use entry::{Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, SaleTerms, Totals};
+pub use entry::{Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, Refunded, SaleTerms, Totals};
 pub use rows::{
     Allocation, BadWord, Hold, HoldState, Line, Order, OrderState, Payment, PaymentState, Refund, RefundReason,
     RefundState, Sale, SaleState, Show, Stock,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::entry::{News, Paid, PaidLine, PriceWindow};
+use super::entry::{News, Paid, PaidLine, PriceWindow, Refunded};
 use super::rows::{HoldState, Order, OrderState, Payment, PaymentState, Refund, RefundReason, RefundState};
 use super::{Answer, Audience, Refusal, ShowState, Success};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
@@ -438,8 +438,8 @@ impl Batch<'_> {
             if refund.restock {
                 self.restock(self.order(refund.order_id).hold_id);
             }
+            let news = News::OrderRefunded(Refunded::of(&refund, gmv_delta_minor));
             let Refund { order_id, reason, amount_minor, currency, .. } = refund;
-            let news = News::OrderRefunded { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor };
             self.say(Audience::Desk, self.now, news, Some(format!("order.refunded {refund_id}")));
             let news = News::BuyerRefunded { order_id, refund_id, reason, amount_minor, currency };
             let buyer = self.order(order_id).buyer.clone();
@@ -458,14 +458,7 @@ impl Batch<'_> {
             refund.state = RefundState::Failed;
             let refund = refund.clone();
             let gmv_delta_minor = if was_accepted { self.move_refunded(&refund, -refund.amount_minor) } else { 0 };
-            let news = News::RefundFailed {
-                order_id: refund.order_id,
-                refund_id,
-                reason: refund.reason,
-                amount_minor: refund.amount_minor,
-                currency: refund.currency,
-                gmv_delta_minor,
-            };
+            let news = News::RefundFailed(Refunded::of(&refund, gmv_delta_minor));
             self.say(Audience::Desk, self.now, news, Some(format!("refund.failed {refund_id}")));
         }
         Ok(Answer::Refund(self.state().refunds[&refund_id].clone()))
