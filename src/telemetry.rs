@@ -62,6 +62,7 @@ fn describe() {
     describe_counter!("showcart_room_dropped_total", "Messages that found a room busy; it reads the log instead.");
     describe_counter!("showcart_log_repairs_total", "Times that a room read the log because something was missing.");
     describe_histogram!("showcart_pass_seconds", "Time to write one frame to everybody in a room.");
+    describe_gauge!("showcart_requests_waiting", "Requests for units that wait for a lane's next batch on this node.");
     describe_histogram!("showcart_batch_commands", "Commands that a lane decided together.");
     describe_histogram!("showcart_batch_seconds", "Time of a lane's batch, from its lock to its commit.");
     describe_counter!("showcart_lane_alarms_total", "Commands that the database refused for a reason nobody foresaw.");
