@@ -348,7 +348,7 @@ impl OrderRow {
             hold_id: self.hold_id,
             buyer: self.buyer_id,
             state: self.state,
-            lines: serde_json::from_str(&self.lines).unwrap_or_default(),
+            lines: serde_json::from_str(&self.lines).expect("the store wrote the lines as JSON"),
             amount_minor: self.amount_minor,
             currency: self.currency,
             refunded_minor: self.refunded_minor,
