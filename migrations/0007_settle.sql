@@ -8,3 +8,7 @@ create unique index refund_at_provider on refund (provider_refund_id) where prov
 
 -- The Idempotency-Key under which the order was asked for.
 alter table orders add column key text;
+
+-- Accepted by the provider, which may still say that it has failed.
+alter table refund add column pending boolean not null default false;
+create index refund_pending on refund (refund_id) where pending;

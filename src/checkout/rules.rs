@@ -242,6 +242,8 @@ pub enum Command {
     RefundAccepted {
         refund_id: RefundId,
         provider_refund_id: Arc<str>,
+        /// The provider has taken it on, and it may still fail.
+        pending: bool,
     },
     RefundFailed {
         refund_id: RefundId,

@@ -710,13 +710,13 @@ async fn write_payments(tx: &mut Tx, show_id: ShowId, rows: &[Payment]) -> Resul
 }
 
 columns!(Refund {
-    refund_id, order_id, payment_id, amount_minor, currency, restock, reason, state, requested_at,
+    refund_id, order_id, payment_id, amount_minor, currency, restock, reason, state, pending, requested_at,
 } shared { intent_id: Option<String>, provider_refund_id: Option<String> });
 
 async fn refunds_of(tx: &mut Tx, orders: &[Value]) -> Result<Vec<Refund>> {
     query(
         "select refund_id, order_id, payment_id, intent_id, amount_minor, currency, restock, reason, state,
-                provider_refund_id, requested_at
+                provider_refund_id, pending, requested_at
          from refund where order_id in (select value->>'order_id' from json_each($1))",
     )
     .bind_json(&orders)
@@ -730,13 +730,14 @@ async fn write_refunds(tx: &mut Tx, show_id: ShowId, rows: &[Refund]) -> Result<
     }
     query(
         "insert into refund (refund_id, show_id, order_id, payment_id, intent_id, amount_minor, currency, restock, reason,
-                             state, provider_refund_id, requested_at)
+                             state, provider_refund_id, pending, requested_at)
          select value->>'refund_id', $1, value->>'order_id', value->>'payment_id', value->>'intent_id',
                 cast(value->>'amount_minor' as bigint), value->>'currency', cast(value->>'restock' as text) in ('1', 'true'),
-                value->>'reason', value->>'state', value->>'provider_refund_id', cast(value->>'requested_at' as bigint)
+                value->>'reason', value->>'state', value->>'provider_refund_id',
+                cast(value->>'pending' as text) in ('1', 'true'), cast(value->>'requested_at' as bigint)
          from json_each($2) where true
          on conflict (refund_id) do update
-         set state = excluded.state, provider_refund_id = excluded.provider_refund_id",
+         set state = excluded.state, provider_refund_id = excluded.provider_refund_id, pending = excluded.pending",
     )
     .bind(show_id)
     .bind_json(&rows)

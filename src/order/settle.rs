@@ -36,6 +36,8 @@ const POLLS_MAX: usize = 4;
 const LINE_MAX: usize = 256;
 /// A payment that is open for this long is asked for, should its event have been lost; and again after each such time.
 const POLL: Duration = Duration::from_secs(15);
+/// The same for a refund that the provider has taken on; banks take days.
+const REFUND_POLL: Duration = Duration::from_secs(3_600);
 /// After an answer that is unknown.
 const RETRY: Duration = Duration::from_secs(1);
 /// Past its deadline, a payment that the provider will not cancel is an alarm.
@@ -164,10 +166,17 @@ macro_rules! unsettled {
     };
 }
 
+/// Refunds, as [`Asked`].
+macro_rules! asked {
+    ($which:literal) => {
+        concat!("select refund_id, show_id, intent_id, amount_minor, requested_at from refund ", $which)
+    };
+}
+
 // What a look asks, many times a second: each finds its rows in an index that holds no others.
 
-const REQUESTED: &str = "select refund_id, show_id, intent_id, amount_minor, requested_at from refund
-     where state = 'requested' order by refund_id limit $1";
+const REQUESTED: &str = asked!("where state = 'requested' order by refund_id limit $1");
+const PENDING: &str = asked!("where pending and requested_at <= $1 order by refund_id limit $2");
 const CREATING: &str = "select payment_id from payment where state = 'creating' order by payment_id limit $1";
 const OVERDUE: &str = unsettled!("where p.state = 'open' and p.deadline <= $1 order by p.payment_id limit $2");
 const OPEN: &str =
@@ -237,6 +246,11 @@ async fn look_at_time(app: &App, hands: &Hands) -> Result<()> {
         query(OVERDUE).bind(now).bind(limit(app, |it| matches!(it, Work::Cancel(_)))).all(&mut tx).await?;
     let open: Vec<Unsettled> =
         query(OPEN).bind(now).bind(now - POLL).bind(limit(app, |it| matches!(it, Work::Ask(_)))).all(&mut tx).await?;
+    let pending: Vec<Asked> = query(PENDING)
+        .bind(now - REFUND_POLL)
+        .bind(limit(app, |it| matches!(it, Work::Refund(_))))
+        .all(&mut tx)
+        .await?;
     let due: Vec<(ShowId,)> = query(DUE).bind(now).all(&mut tx).await?;
     let (alarming,): (i64,) = query(ALARMING).bind(now - ALARM).one(&mut tx).await?;
     let (owed,): (i64,) = query(OWED).one(&mut tx).await?;
@@ -270,6 +284,12 @@ async fn look_at_time(app: &App, hands: &Hands) -> Result<()> {
     for payment in open {
         let work = Work::Ask(payment.payment_id);
         start(app, &hands.polls, work, move |app| async move { ask(&app, &payment).await.map(|()| Some(POLL)) });
+    }
+    for refund in pending {
+        let work = Work::Refund(refund.refund_id);
+        start(app, &hands.polls, work, move |app| async move {
+            ask_for_refund(&app, &refund).await.map(|()| Some(REFUND_POLL))
+        });
     }
     Ok(())
 }
@@ -507,13 +527,30 @@ async fn refund_at_provider(app: &App, refund: &Asked, old: bool) -> Result<()> 
         };
     }
     match made {
-        Some(it) if it.status != RefundStatus::Failed => {
-            let command = Command::RefundAccepted { refund_id, provider_refund_id: it.id.into() };
-            app.checkout.control(refund.show_id, command).await?;
-            Ok(())
-        }
-        Some(_) | None => refund_failed(app, refund.show_id, refund_id).await,
+        Some(it) => follow_refund(app, refund.show_id, refund_id, it).await,
+        None => refund_failed(app, refund.show_id, refund_id).await,
     }
+}
+
+/// Asks how a refund stands that the provider has taken on, should its event have been lost.
+async fn ask_for_refund(app: &App, refund: &Asked) -> Result<()> {
+    let intent_id = refund.intent_id.as_deref().context("a refund gives back a charge that the provider knows")?;
+    match refund_made(app, refund.refund_id, intent_id).await? {
+        Some(it) => follow_refund(app, refund.show_id, refund.refund_id, it).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes true here what is true of a refund at the provider.
+async fn follow_refund(app: &App, show: ShowId, refund_id: RefundId, it: ProviderRefund) -> Result<()> {
+    let pending = match it.status {
+        RefundStatus::Pending => true,
+        RefundStatus::Succeeded => false,
+        RefundStatus::Failed => return refund_failed(app, show, refund_id).await,
+    };
+    let command = Command::RefundAccepted { refund_id, provider_refund_id: it.id.into(), pending };
+    app.checkout.control(show, command).await?;
+    Ok(())
 }
 
 /// The refund at the provider that an earlier call of ours has made: it carries our id.
@@ -522,8 +559,8 @@ async fn refund_made(app: &App, refund_id: RefundId, intent_id: &str) -> Result<
     Ok(known.into_iter().find(|it| it.refund_id == Some(refund_id)))
 }
 
-/// The provider says something about a refund: only a failure is news. It may come before the answer to our call, which
-/// then tells what was true before; so it is our id that says whose failure it is, and a failed refund stays failed.
+/// The provider says something about a refund. It may come before the answer to our call, which then tells what was true
+/// before; so it is our id that says whose refund it is, and a failed refund stays failed.
 async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&str>) -> Result<()> {
     let Some(intent_id) = intent_id else { return Ok(()) };
     let known = match app.budgets.read.call(app.provider.refunds(intent_id)).await {
@@ -532,15 +569,15 @@ async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&st
         Err(ProviderError::Refused { .. }) => return Ok(()),
         Err(error) => return Err(unreachable(error)),
     };
-    let failed = known.into_iter().find(|it| it.id == provider_refund_id && it.status == RefundStatus::Failed);
+    let Some(it) = known.into_iter().find(|it| it.id == provider_refund_id) else { return Ok(()) };
     // Without our id somebody gave the money back by hand, at the provider.
-    let Some(refund_id) = failed.and_then(|it| it.refund_id) else { return Ok(()) };
+    let Some(refund_id) = it.refund_id else { return Ok(()) };
     let row: Option<(ShowId,)> = query("select show_id from refund where refund_id = $1")
         .bind(refund_id)
         .optional(&mut app.db.read().await?)
         .await?;
     match row {
-        Some((show,)) => refund_failed(app, show, refund_id).await,
+        Some((show,)) => follow_refund(app, show, refund_id, it).await,
         None => Ok(()),
     }
 }
@@ -574,7 +611,7 @@ mod tests {
         }
         let partial = "select name from sqlite_master where type = 'index' and sql like '% where %'";
         let partial: Vec<(String,)> = sqlx::query_as(partial).fetch_all(&mut db).await.unwrap();
-        for sql in [REQUESTED, CREATING, OVERDUE, OPEN, DUE, ALARMING, OWED, inbox::PENDING] {
+        for sql in [REQUESTED, PENDING, CREATING, OVERDUE, OPEN, DUE, ALARMING, OWED, inbox::PENDING] {
             let plan =
                 sqlx::query(AssertSqlSafe(format!("explain query plan {sql}"))).fetch_all(&mut db).await.unwrap();
             for step in plan.iter().map(|it| it.get::<String, _>("detail")) {

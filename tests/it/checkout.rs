@@ -314,6 +314,29 @@ both! {
 }
 
 both! {
+    async fn a_refund_whose_failure_is_never_told_is_asked_for(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = shop.buyer("ann").buy(show, &sale).await;
+        provider(&order, Method::PUT, "faults", json!({ "refunds_fail": 1, "webhooks_lost": 1 })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        shop.host().post(&path, json!({})).await.ok();
+        assert_eq!(until_refund(&shop, &path, "accepted").await["pending"], true);
+        let known = format!("refunds?payment_intent={}", order["payment"]["intent_id"].as_str().unwrap());
+        let failed = async {
+            while provider(&order, Method::GET, &known, json!({})).await["refunds"][0]["status"] != "failed" {}
+        };
+        tokio::time::timeout(PATIENCE, failed).await.expect("it fails a moment later");
+        shop.advance(Duration::from_secs(3_601)).await;
+        assert_eq!(until_refund(&shop, &path, "failed").await["pending"], false);
+        // What succeeds is asked for no more.
+        shop.host().post(&path, json!({})).await.ok();
+        assert_eq!(until_refund(&shop, &path, "accepted").await["pending"], false);
+        agrees(&shop, &shop.app.db).await;
+    }
+}
+
+both! {
     async fn a_token_for_one_show_sees_what_its_buyer_has_in_that_show_only(shop) {
         let (show, product) = shop.show_with(1).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;

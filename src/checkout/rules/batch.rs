@@ -104,8 +104,8 @@ impl<'a> Batch<'a> {
             Command::Refund { refund_id, order_id, instead_of, amount_minor, restock } => {
                 self.refund(refund_id, order_id, instead_of, amount_minor, restock)
             }
-            Command::RefundAccepted { refund_id, provider_refund_id } => {
-                self.refund_accepted(refund_id, provider_refund_id)
+            Command::RefundAccepted { refund_id, provider_refund_id, pending } => {
+                self.refund_accepted(refund_id, provider_refund_id, pending)
             }
             Command::RefundFailed { refund_id } => self.refund_failed(refund_id),
             Command::Hold(it) => return self.request(it),

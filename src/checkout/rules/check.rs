@@ -101,6 +101,8 @@ pub fn violations(state: &State) -> Vec<String> {
     // Of each charge for nothing: what it took, since its first refund is all of it, and what goes back.
     let mut for_nothing: BTreeMap<_, (i64, i64)> = BTreeMap::new();
     for refund in state.refunds.values() {
+        let done = refund.state != RefundState::Accepted;
+        demand(!(refund.pending && done), format!("{}: is {} and pending", refund.refund_id, refund.state));
         let of_the_order = matches!(refund.reason, RefundReason::Requested | RefundReason::Unfulfilled);
         if of_the_order && refund.state == RefundState::Accepted {
             *refunded.entry(refund.order_id).or_default() += refund.amount_minor;

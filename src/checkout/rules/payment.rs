@@ -315,6 +315,7 @@ impl Batch<'_> {
             reason,
             state: RefundState::Requested,
             provider_refund_id: None,
+            pending: false,
             requested_at: self.now,
         });
         Some(it.refund_id)
@@ -391,6 +392,7 @@ impl Batch<'_> {
             reason,
             state: RefundState::Requested,
             provider_refund_id: None,
+            pending: false,
             requested_at: self.now,
         };
         self.add_refund(refund.clone());
@@ -427,11 +429,15 @@ impl Batch<'_> {
         &mut self,
         refund_id: RefundId,
         provider_refund_id: Arc<str>,
+        pending: bool,
     ) -> Result<Answer, Refusal> {
         let refund = self.state().refunds.get(&refund_id).ok_or(Refusal::NotFound)?;
-        if refund.state == RefundState::Requested {
+        if refund.pending && !pending {
+            self.refund_mut(refund_id).pending = false;
+        } else if refund.state == RefundState::Requested {
             let refund = self.refund_mut(refund_id);
             refund.state = RefundState::Accepted;
+            refund.pending = pending;
             refund.provider_refund_id = Some(provider_refund_id);
             let refund = refund.clone();
             let gmv_delta_minor = self.move_refunded(&refund, refund.amount_minor);
@@ -456,6 +462,7 @@ impl Batch<'_> {
             let was_accepted = refund.state == RefundState::Accepted;
             let refund = self.refund_mut(refund_id);
             refund.state = RefundState::Failed;
+            refund.pending = false;
             let refund = refund.clone();
             let gmv_delta_minor = if was_accepted { self.move_refunded(&refund, -refund.amount_minor) } else { 0 };
             let news = News::RefundFailed(Refunded::of(&refund, gmv_delta_minor));

@@ -270,5 +270,7 @@ pub struct Refund {
     pub reason: RefundReason,
     pub state: RefundState,
     pub provider_refund_id: Option<Arc<str>>,
+    /// Accepted, and the provider has not said yet that it is done.
+    pub pending: bool,
     pub requested_at: Millis,
 }

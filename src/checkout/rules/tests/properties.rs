@@ -22,7 +22,7 @@ enum Op {
     Allocate { product: usize, allocated: i64 },
     EndShow,
     Refund { order: usize, instead_of: Option<usize>, amount: Option<i64>, restock: bool },
-    Accept { refund: usize },
+    Accept { refund: usize, pending: bool },
     Fail { refund: usize },
 }
 
@@ -46,7 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (one.clone(), 0..8_i64).prop_map(|(product, allocated)| Op::Allocate { product, allocated }),
         4 => (one.clone(), prop::option::of(one.clone()), prop::option::of(0..1_500_i64), any::<bool>())
             .prop_map(|(order, instead_of, amount, restock)| Op::Refund { order, instead_of, amount, restock }),
-        3 => one.clone().prop_map(|refund| Op::Accept { refund }),
+        4 => (one.clone(), any::<bool>()).prop_map(|(refund, pending)| Op::Accept { refund, pending }),
         1 => one.prop_map(|refund| Op::Fail { refund }),
     ]
 }
@@ -156,9 +156,9 @@ impl World {
                     refund_id: self.id("rfd_"),
                 }
             }
-            Op::Accept { refund } => {
+            Op::Accept { refund, pending } => {
                 let refund_id = pick(&rows.refunds, *refund)?;
-                Command::RefundAccepted { refund_id, provider_refund_id: "re".into() }
+                Command::RefundAccepted { refund_id, provider_refund_id: "re".into(), pending: *pending }
             }
             Op::Fail { refund } => Command::RefundFailed { refund_id: pick(&rows.refunds, *refund)? },
         })

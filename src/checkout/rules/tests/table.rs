@@ -13,7 +13,7 @@
 //! open · cancel · abandon · release · free ann/k1
 //! succeed ann/k1 [amount 1] [in USD] [intent x] [charge 2]
 //! charge ann/k1                               the provider knows of a second payment, `charge 2` below
-//! refund r1 ann/k1 [300] [restock] [for r0] · accepted r1 · failed r1 · accepted @ann/k1 [@2ann/k1: the second]
+//! refund r1 ann/k1 [300] [restock] [for r0] · accepted r1 [pending] · failed r1 · accepted @ann/k1 [@2ann/k1: the second]
 //! is mug 5/1/0 10/5                            allocated/held/sold, on hand/fenced
 //! is flash 3/1/0                               cap/held/sold
 //! gmv 1 700 0                                  orders, GMV, refunded
@@ -291,7 +291,11 @@ impl Script {
                     restock: words.contains(&"restock"),
                 }
             }
-            "accepted" => Command::RefundAccepted { refund_id: self.refund(name), provider_refund_id: "re_1".into() },
+            "accepted" => Command::RefundAccepted {
+                refund_id: self.refund(name),
+                provider_refund_id: "re_1".into(),
+                pending: words.contains(&"pending"),
+            },
             "failed" => Command::RefundFailed { refund_id: self.refund(name) },
             other => panic!("{other} is no command"),
         })
@@ -328,7 +332,10 @@ fn describe(answer: &Answer) -> String {
         Answer::Sale(it) => it.state.to_string(),
         Answer::Allocation(it) => format!("allocated {}", it.allocated),
         Answer::Show(it) => it.state.to_string(),
-        Answer::Refund(it) => format!("{} {} {}", it.reason, it.state, it.amount_minor),
+        Answer::Refund(it) => {
+            let pending = if it.pending { ", pending" } else { "" };
+            format!("{} {} {}{pending}", it.reason, it.state, it.amount_minor)
+        }
         Answer::Refused(it) => describe_refusal(it),
     }
 }
@@ -870,13 +877,15 @@ fn refunds_move_gmv_when_accepted_and_never_exceed_the_order() {
         refund r1 ann/k1 400                      -> requested requested 400 ! -
         refund r2 ann/k1 1001                     -> refund_too_large 1000
         gmv 1 1400 0
-        accepted r1 -> requested accepted 400 ! desk:order.refunded ann:refund.sent
+        accepted r1 pending -> requested accepted 400, pending ! desk:order.refunded ann:refund.sent
+        accepted r1 pending                       -> requested accepted 400, pending ! -
         accepted r1                               -> requested accepted 400 ! -
+        accepted r1 pending                       -> requested accepted 400 ! -
         gmv 1 1000 400
         is mug 2/0/2 8/0
         refund r2 ann/k1 restock                  -> requested requested 1000
         refund r3 ann/k1                          -> refund_too_large 0
-        accepted r2 -> requested accepted 1000 ! desk:order.refunded ann:refund.sent all:sale.restocked
+        accepted r2 pending -> requested accepted 1000, pending ! desk:order.refunded ann:refund.sent all:sale.restocked
         gmv 1 0 1400
         is mug 2/0/0 10/2
         is flash 2/0/0
