@@ -58,7 +58,7 @@ create table presence (
     primary key (show_id, node_id)
 );
 
--- Answers to POSTs, kept so that a repeated request gets the same answer; written by idempotency.rs in the transaction
+-- Answers to POSTs, kept so that a repeated request gets the same answer; written by request.rs in the transaction
 -- of the change itself.
 create table idempotency (
     -- Who asked: role and subject.

@@ -175,6 +175,11 @@ async fn kept_secret(config: &Config) -> anyhow::Result<String> {
 }
 
 impl Caller {
+    /// The show that the token is for; none when it is for all shows.
+    pub fn only_show(&self) -> Option<ShowId> {
+        self.show
+    }
+
     fn require(&self, show: Option<ShowId>, allowed: bool, what: &str) -> Result<()> {
         if let (Some(mine), Some(show)) = (self.show, show)
             && mine != show

@@ -246,9 +246,9 @@ const RULES: &[Rule] = &[
             or (o.state = 'paid') <> (o.paid_by is not null)
             or (o.paid_by is not null and o.paid_by <> coalesce(p.payment_id, ''))"
     ),
-    // A refund that failed counts: it is final, the desk was told, and no row here can make the provider send it.
+    // Whether it arrives is the next one's question.
     rule!(
-        "money that was taken pays for an order or goes back",
+        "money that was taken pays for an order or is to go back",
         "select p.payment_id || ' succeeded, ' || o.order_id || ' is ' || o.state || ', ' || coalesce(r.amount_minor, 0)
                 || ' of ' || o.amount_minor || ' goes back' as what
          from payment p
@@ -264,6 +264,16 @@ const RULES: &[Rule] = &[
                select 1 from entry e, json_each('[' || e.data || ']') d
                where e.show_id = p.show_id and e.once = 'payment.mismatch ' || p.payment_id
                  and cast(d.value->>'received_minor' as bigint) <= 0)"
+    ),
+    // A charge for nothing, duplicates too: its first refund is all of it, what failed did not go back, and only the desk
+    // can ask for it again.
+    rule!(
+        "a charge for nothing goes back whole, and a refund of it that failed is asked for again",
+        "select r.order_id || ' was charged ' || max(r.amount_minor) || ' ' || max(r.currency) || ' for nothing, '
+                || sum(case when r.state = 'failed' then 0 else r.amount_minor end) || ' goes back; '
+                || max(case when r.state = 'failed' then r.refund_id else '' end) || ' has failed' as what
+         from refund r where r.reason <> 'requested' group by r.order_id, r.intent_id
+         having sum(case when r.state = 'failed' then 0 else r.amount_minor end) <> max(r.amount_minor)"
     ),
     rule!(
         "an order says what was refunded, and that is no more than it cost",
@@ -494,7 +504,7 @@ async fn unexplained(db: &Db, charges: &Vec<Charge>) -> anyhow::Result<Vec<Unexp
                            where p.payment_id = o.paid_by and p.intent_id = c.value->>'intent_id' and o.state = 'paid')
            and not exists (select 1 from refund r
                            where r.intent_id = c.value->>'intent_id' and r.order_id = o.order_id
-                             and r.reason <> 'requested')",
+                             and r.reason <> 'requested' and r.state <> 'failed')",
     )
     .bind_json(charges)
     .all(&mut db.read().await?)

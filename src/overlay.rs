@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::clock::Millis;
 use crate::db::{self, Turn, Tx, query, row};
-use crate::error::{Code, Error, Problem, Result, invalid, problem};
+use crate::error::{Code, Problem, Result, invalid, problem};
 use crate::ids::{OverlayId, ShowId};
 use crate::live::{Audience, Banner, BannerStyle, Change, EndReason, Event, Timer};
 use crate::request::{Once, Path, Query, ahead, line};
@@ -104,11 +104,7 @@ async fn show_banner(
         return Ok(answer);
     }
     change.require_live()?;
-    let (on_stage,): (i64,) = query("select count(*) from banner where show_id = $1 and ended_at is null")
-        .bind(show)
-        .one(change.tx())
-        .await?;
-    require_room(on_stage, "banners")?;
+    require_room(&mut change, Kind::Banner).await?;
     let shown_at = change.now();
     let banner = Banner {
         overlay_id: OverlayId::new(),
@@ -148,21 +144,13 @@ async fn hide_banner(
 ) -> Result<Json<Ended>> {
     caller.may_stage(show)?;
     let mut change = app.live.change(show, Turn::Host).await?;
-    let state: Option<Standing> = query(
-        "select overlay_id, version, ends_at, ended_at, ended_reason from banner where show_id = $1 and overlay_id = $2",
-    )
-    .bind(show)
-    .bind(overlay_id)
-    .optional(change.tx())
-    .await?;
-    let state = state.ok_or_else(|| no_such("banner", overlay_id))?;
-    state.require_version(off.version, "banner")?;
+    let state = standing(&mut change, Kind::Banner, overlay_id, off.version).await?;
     if let Some(ended) = state.ended() {
         return Ok(Json(ended));
     }
     change.require_live()?;
     let at = change.now();
-    let ended = end_banner(&mut change, &state, at, EndReason::ByHand).await?;
+    let ended = end(&mut change, Kind::Banner, &state, at, EndReason::ByHand).await?;
     change.commit().await?;
     Ok(Json(ended))
 }
@@ -192,9 +180,7 @@ async fn start_timer(
         (None, Some(ms)) => started_at + duration("duration_ms", ms)?,
         _ => return Err(invalid("ends_at", "Give `ends_at` or `duration_ms`.")),
     };
-    let (on_stage,): (i64,) =
-        query("select count(*) from timer where show_id = $1 and ended_at is null").bind(show).one(change.tx()).await?;
-    require_room(on_stage, "timers")?;
+    require_room(&mut change, Kind::Timer).await?;
     let timer = Timer { overlay_id: OverlayId::new(), version: 1, label, started_at, ends_at };
     query(
         "insert into timer (overlay_id, show_id, version, label, started_at, ends_at) values ($1, $2, $3, $4, $5, $6)",
@@ -225,8 +211,7 @@ async fn extend_timer(
     if let Some(answer) = once.replay(change.tx(), &caller).await? {
         return Ok(answer);
     }
-    let state = timer_state(change.tx(), show, overlay_id).await?;
-    state.require_version(once.body.version, "timer")?;
+    let state = standing(&mut change, Kind::Timer, overlay_id, once.body.version).await?;
     change.require_live()?;
     if state.ended_at.is_some() || state.has_run_out(change.now()) {
         return Err(problem(Code::Conflict, "The timer has stopped; start a new one."));
@@ -257,14 +242,13 @@ async fn stop_timer(
     if let Some(answer) = once.replay(change.tx(), &caller).await? {
         return Ok(answer);
     }
-    let state = timer_state(change.tx(), show, overlay_id).await?;
-    state.require_version(once.body.version, "timer")?;
+    let state = standing(&mut change, Kind::Timer, overlay_id, once.body.version).await?;
     let ended = match state.ended() {
         Some(it) => it,
         None => {
             change.require_live()?;
             let at = change.now();
-            end_timer(&mut change, &state, at, EndReason::ByHand).await?
+            end(&mut change, Kind::Timer, &state, at, EndReason::ByHand).await?
         }
     };
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &ended).await?;
@@ -294,15 +278,44 @@ fn link(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-fn require_room(on_stage: i64, what: &str) -> Result<()> {
-    if on_stage >= ON_STAGE_MAX {
-        return Err(problem(Code::StageFull, format!("At most {ON_STAGE_MAX} {what} are on stage at once.")));
-    }
-    Ok(())
+/// The two kinds differ in what viewers see, and in nothing about how they come, stay and go.
+#[derive(Clone, Copy)]
+enum Kind {
+    Banner,
+    Timer,
 }
 
-fn no_such(what: &str, overlay_id: OverlayId) -> Error {
-    problem(Code::NotFound, format!("There is no {what} {overlay_id} in this show."))
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Banner, Kind::Timer];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Banner => "banner",
+            Kind::Timer => "timer",
+        }
+    }
+}
+
+/// A statement about the table of a kind, which stands at the `_`.
+macro_rules! of_kind {
+    ($kind:expr, $before:literal _ $after:literal) => {
+        query(match $kind {
+            Kind::Banner => concat!($before, " banner ", $after),
+            Kind::Timer => concat!($before, " timer ", $after),
+        })
+    };
+}
+
+async fn require_room(change: &mut Change, kind: Kind) -> Result<()> {
+    let (on_stage,): (i64,) = of_kind!(kind, "select count(*) from" _ "where show_id = $1 and ended_at is null")
+        .bind(change.show())
+        .one(change.tx())
+        .await?;
+    if on_stage >= ON_STAGE_MAX {
+        let detail = format!("At most {ON_STAGE_MAX} {}s are on stage at once.", kind.as_str());
+        return Err(problem(Code::StageFull, detail));
+    }
+    Ok(())
 }
 
 row! {
@@ -327,7 +340,7 @@ impl Standing {
         self.ends_at.is_some_and(|it| it <= now)
     }
 
-    fn require_version(&self, seen: Option<i64>, what: &str) -> Result<()> {
+    fn require_version(&self, seen: Option<i64>, kind: Kind) -> Result<()> {
         if seen.is_none_or(|it| it == self.version) {
             return Ok(());
         }
@@ -340,27 +353,33 @@ impl Standing {
                 None => "was changed".to_owned(),
             },
         };
-        let detail = format!("Meanwhile the {what} {happened}.");
+        let detail = format!("Meanwhile the {} {happened}.", kind.as_str());
         Err(Problem::new(Code::VersionConflict, detail).with("version", self.version).into())
     }
 }
 
-async fn timer_state(tx: &mut Tx, show: ShowId, overlay_id: OverlayId) -> Result<Standing> {
-    let state = query(
-        "select overlay_id, version, ends_at, ended_at, ended_reason from timer where show_id = $1 and overlay_id = $2",
+/// How an overlay of the change's show stands, for a host who sees this version of it.
+async fn standing(change: &mut Change, kind: Kind, overlay_id: OverlayId, seen: Option<i64>) -> Result<Standing> {
+    let state: Option<Standing> = of_kind!(
+        kind,
+        "select overlay_id, version, ends_at, ended_at, ended_reason from" _ "where show_id = $1 and overlay_id = $2"
     )
-    .bind(show)
+    .bind(change.show())
     .bind(overlay_id)
-    .optional(tx)
+    .optional(change.tx())
     .await?;
-    state.ok_or_else(|| no_such("timer", overlay_id))
+    let state = state
+        .ok_or_else(|| problem(Code::NotFound, format!("There is no {} {overlay_id} in this show.", kind.as_str())))?;
+    state.require_version(seen, kind)?;
+    Ok(state)
 }
 
-/// Takes a banner off the stage that is on it, under the lock on the head.
-async fn end_banner(change: &mut Change, it: &Standing, at: Millis, reason: EndReason) -> Result<Ended> {
+/// Takes an overlay off the stage that is on it, under the lock on the head.
+async fn end(change: &mut Change, kind: Kind, it: &Standing, at: Millis, reason: EndReason) -> Result<Ended> {
     let (overlay_id, version) = (it.overlay_id, it.version + 1);
-    query(
-        "update banner set version = $2, ended_at = $3, ended_reason = $4 where overlay_id = $1 and ended_at is null",
+    of_kind!(
+        kind,
+        "update" _ "set version = $2, ended_at = $3, ended_reason = $4 where overlay_id = $1 and ended_at is null"
     )
     .bind(overlay_id)
     .bind(version)
@@ -368,23 +387,11 @@ async fn end_banner(change: &mut Change, it: &Standing, at: Millis, reason: EndR
     .bind(reason.as_str())
     .run(change.tx())
     .await?;
-    let event = Event::BannerHidden { overlay_id, version, reason };
-    change.emit_once(Audience::All, event, at, Some(format!("banner.hidden {overlay_id}")));
-    Ok(Ended { overlay_id, version, ended_at: at, reason })
-}
-
-/// Stops a timer that runs, under the lock on the head.
-async fn end_timer(change: &mut Change, it: &Standing, at: Millis, reason: EndReason) -> Result<Ended> {
-    let (overlay_id, version) = (it.overlay_id, it.version + 1);
-    query("update timer set version = $2, ended_at = $3, ended_reason = $4 where overlay_id = $1 and ended_at is null")
-        .bind(overlay_id)
-        .bind(version)
-        .bind(at)
-        .bind(reason.as_str())
-        .run(change.tx())
-        .await?;
-    let event = Event::TimerStopped { overlay_id, version, reason };
-    change.emit_once(Audience::All, event, at, Some(format!("timer.stopped {overlay_id}")));
+    let (event, once) = match kind {
+        Kind::Banner => (Event::BannerHidden { overlay_id, version, reason }, format!("banner.hidden {overlay_id}")),
+        Kind::Timer => (Event::TimerStopped { overlay_id, version, reason }, format!("timer.stopped {overlay_id}")),
+    };
+    change.emit_once(Audience::All, event, at, Some(once));
     Ok(Ended { overlay_id, version, ended_at: at, reason })
 }
 
@@ -413,32 +420,22 @@ pub async fn end_ended(change: &mut Change, now: Millis) -> Result<bool> {
     let show = change.show();
     let (show_ended_at,): (Option<Millis>,) =
         query("select ended_at from show where show_id = $1").bind(show).one(change.tx()).await?;
-    let end = |it: &Standing| EndReason::of(it.ends_at, show_ended_at).filter(|(at, _)| *at <= now);
-    let banners: Vec<Standing> = query(
-        "select overlay_id, version, ends_at, ended_at, ended_reason from banner
-         where show_id = $1 and ended_at is null order by overlay_id",
-    )
-    .bind(show)
-    .all(change.tx())
-    .await?;
-    let timers: Vec<Standing> = query(
-        "select overlay_id, version, ends_at, ended_at, ended_reason from timer
-         where show_id = $1 and ended_at is null order by overlay_id",
-    )
-    .bind(show)
-    .all(change.tx())
-    .await?;
     let mut any = false;
-    for it in &banners {
-        if let Some((at, reason)) = end(it) {
-            end_banner(change, it, at, reason).await?;
-            any = true;
-        }
-    }
-    for it in &timers {
-        if let Some((at, reason)) = end(it) {
-            end_timer(change, it, at, reason).await?;
-            any = true;
+    for kind in Kind::ALL {
+        let on_stage: Vec<Standing> = of_kind!(
+            kind,
+            "select overlay_id, version, ends_at, ended_at, ended_reason from"
+            _ "where show_id = $1 and ended_at is null order by overlay_id"
+        )
+        .bind(show)
+        .all(change.tx())
+        .await?;
+        for it in &on_stage {
+            let ended = EndReason::of(it.ends_at, show_ended_at).filter(|(at, _)| *at <= now);
+            if let Some((at, reason)) = ended {
+                end(change, kind, it, at, reason).await?;
+                any = true;
+            }
         }
     }
     Ok(any)

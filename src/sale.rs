@@ -17,7 +17,7 @@ use crate::checkout::rules::{Answer, Command, NewSale, Sale, SaleState};
 use crate::checkout::store;
 use crate::clock::Millis;
 use crate::db::{Turn, Tx, query, row};
-use crate::error::{Result, invalid};
+use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{ProductId, SaleId, ShowId};
 use crate::live::SaleOnStage;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
@@ -137,7 +137,7 @@ async fn arm(
     match app.checkout.control(show, Command::ArmSale(sale)).await? {
         Answer::Sale(it) => Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response()),
         // Only this request or an earlier copy of it knows the id.
-        Answer::Refused(refusal) => match find(&app, show, sale_id).await? {
+        Answer::Refused(refusal) => match find(&mut app.db.read().await?, show, sale_id).await? {
             Some(it) => Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response()),
             None => Err(refused(refusal)),
         },
@@ -153,15 +153,14 @@ async fn end(
 ) -> Result<Json<SaleAnswer>> {
     caller.may_host(show)?;
     let mut tx = app.db.write(Turn::Host).await?;
-    let first = once.claim(&mut tx, &caller).await?;
+    // A repeated request finds the sale as the first one has left it.
+    if once.claim(&mut tx, &caller).await? && find(&mut tx, show, sale_id).await?.is_some_and(|it| it.is_ended()) {
+        return Err(problem(Code::Conflict, "The sale has ended already."));
+    }
     tx.commit().await?;
     match app.checkout.control(show, Command::EndSale { sale_id, version: once.body.version }).await? {
         Answer::Sale(it) => Ok(Json(it.into())),
-        Answer::Refused(refusal) => match find(&app, show, sale_id).await? {
-            // Ended by an earlier copy of this request, whose answer was lost.
-            Some(it) if !first && it.is_ended() => Ok(Json(it.into())),
-            _ => Err(refused(refusal)),
-        },
+        Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to the end of a sale: {other:?}").into()),
     }
 }
@@ -186,8 +185,8 @@ async fn list(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) 
     Ok(Json(sales.into_iter().map(SaleAnswer::from).collect()))
 }
 
-async fn find(app: &App, show: ShowId, sale_id: SaleId) -> Result<Option<Sale>> {
-    let sales = store::sales(&mut app.db.read().await?, show).await?;
+async fn find(tx: &mut Tx, show: ShowId, sale_id: SaleId) -> Result<Option<Sale>> {
+    let sales = store::sales(tx, show).await?;
     Ok(sales.into_iter().find(|it| it.sale_id == sale_id))
 }
 

@@ -101,6 +101,7 @@ async fn readyz(State(app): State<App>) -> Response {
 /// For Prometheus. Behind a proxy this path is not for the public.
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.live.measure();
+    app.checkout.measure();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
 }
 

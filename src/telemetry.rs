@@ -62,15 +62,18 @@ fn describe() {
     describe_counter!("showcart_room_dropped_total", "Messages that found a room busy; it reads the log instead.");
     describe_counter!("showcart_log_repairs_total", "Times that a room read the log because something was missing.");
     describe_histogram!("showcart_pass_seconds", "Time to write one frame to everybody in a room.");
+    describe_gauge!("showcart_requests_waiting", "Requests for units that wait for a lane's next batch on this node.");
     describe_histogram!("showcart_batch_commands", "Commands that a lane decided together.");
     describe_histogram!("showcart_batch_seconds", "Time of a lane's batch, from its lock to its commit.");
     describe_counter!("showcart_lane_alarms_total", "Commands that the database refused for a reason nobody foresaw.");
     describe_counter!("showcart_provider_errors_total", "Calls of the payment provider whose outcome is unknown.");
+    describe_counter!("showcart_provider_denied_total", "Calls for which the provider does not take our API key.");
     describe_gauge!("showcart_payments_overdue", "Payments whose units wait for the provider past their time.");
     describe_counter!("showcart_payments_refused_total", "Payments that the provider would not take.");
     describe_counter!(
         "showcart_refunds_failed_total",
         "Refunds that the provider will not send: somebody has to look."
     );
+    describe_gauge!("showcart_refunds_owed", "Charges for nothing that did not go back: the desk has to ask again.");
     describe_counter!("showcart_events_unknown_total", "Events of the provider about payments that are not ours.");
 }

@@ -106,9 +106,15 @@ impl Checkout {
         self.door(show).lane.nudge();
     }
 
-    /// Requests that wait for a show's next batch on this node.
-    pub fn waiting(&self, show: ShowId) -> usize {
-        self.door(show).lane.waiting()
+    /// Requests that wait for the next batch of their show on this node.
+    pub fn waiting(&self) -> usize {
+        let lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
+        lanes.values().map(|it| it.door.lane.waiting()).sum()
+    }
+
+    /// Sets the gauges that are this engine's.
+    pub fn measure(&self) {
+        metrics::gauge!("showcart_requests_waiting").set(self.waiting() as f64);
     }
 
     pub fn terms(&self) -> Terms {

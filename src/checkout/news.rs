@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::rules::{self, Counts, Effects, Gauge, News, Paid, SaleTerms, Totals};
+use super::rules::{self, Counts, Effects, Gauge, News, Paid, Refunded, SaleTerms, Totals};
 use crate::error::Result;
 use crate::ids::SaleId;
 use crate::live::{Card, Change, Event, PaidLine, PaidOrder, RefundedOrder, SaleOnStage};
@@ -66,35 +66,11 @@ fn event(entry: &rules::Entry, cards: &BTreeMap<SaleId, Card>) -> Result<Event> 
         News::OrderUnfulfilled { order_id, hold_id, refund_id, amount_minor, currency } => {
             Event::OrderUnfulfilled { order_id, hold_id, refund_id, amount_minor, currency }
         }
-        News::OrderRefunded { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor } => {
-            let reason = reason.as_str().into();
-            let test = entry.test;
-            Event::OrderRefunded(RefundedOrder {
-                order_id,
-                refund_id,
-                reason,
-                amount_minor,
-                currency,
-                gmv_delta_minor,
-                test,
-            })
-        }
+        News::OrderRefunded(it) => Event::OrderRefunded(refunded(it, entry.test)),
         News::BuyerRefunded { order_id, refund_id, reason, amount_minor, currency } => {
             Event::BuyerRefunded { order_id, refund_id, reason: reason.as_str().into(), amount_minor, currency }
         }
-        News::RefundFailed { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor } => {
-            let reason = reason.as_str().into();
-            let test = entry.test;
-            Event::RefundFailed(RefundedOrder {
-                order_id,
-                refund_id,
-                reason,
-                amount_minor,
-                currency,
-                gmv_delta_minor,
-                test,
-            })
-        }
+        News::RefundFailed(it) => Event::RefundFailed(refunded(it, entry.test)),
         News::PaymentMismatch {
             order_id,
             payment_id,
@@ -145,4 +121,10 @@ fn paid(it: Paid, test: bool) -> Result<PaidOrder> {
         seen: opaque(it.seen).context("`seen` was JSON when it was taken in")?,
         metadata: opaque(it.metadata).context("`metadata` was JSON when it was taken in")?,
     })
+}
+
+fn refunded(it: Refunded, test: bool) -> RefundedOrder {
+    let Refunded { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor } = it;
+    let reason = reason.as_str().into();
+    RefundedOrder { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor, test }
 }

@@ -32,7 +32,7 @@ use crate::units::Units;
 use batch::Batch;
 
 pub use check::violations;
-pub use entry::{Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, SaleTerms, Totals};
+pub use entry::{Counts, Entry, Gauge, News, Paid, PaidLine, PriceWindow, Refunded, SaleTerms, Totals};
 pub use rows::{
     Allocation, BadWord, Hold, HoldState, Line, Order, OrderState, Payment, PaymentState, Refund, RefundReason,
     RefundState, Sale, SaleState, Show, Stock,
@@ -118,9 +118,9 @@ pub struct State {
     /// All sales of the show, ended ones too.
     pub sales: BTreeMap<SaleId, Sale>,
     /// Those that are due, those that a command names (by id, by its payment's or refund's order, by buyer and key), and
-    /// the open ones that a [`Standing`] names.
+    /// the open ones that a [`Standing`] names; those of the loaded orders.
     pub holds: BTreeMap<HoldId, Hold>,
-    /// Those of the loaded holds, and those that a command names.
+    /// Those of the loaded holds, and those that a command names (by id, by buyer and key).
     pub orders: BTreeMap<OrderId, Order>,
     /// All of the loaded orders.
     pub payments: BTreeMap<PaymentId, Payment>,
@@ -181,6 +181,8 @@ pub enum Command {
     Pay {
         hold_id: HoldId,
         buyer: BuyerId,
+        /// The client's: another hold under the same key is another request.
+        key: Arc<str>,
         order_id: OrderId,
         payment_id: PaymentId,
     },
@@ -208,6 +210,7 @@ pub enum Command {
         hold_id: HoldId,
     },
     ArmSale(NewSale),
+    /// One that has ended stays as it is: a batch whose commit was unknown is decided again on what it has done.
     EndSale {
         sale_id: SaleId,
         /// The version that the host saw, if that matters.
@@ -228,6 +231,9 @@ pub enum Command {
     Refund {
         refund_id: RefundId,
         order_id: OrderId,
+        /// One that failed, whose money is owed. None is a refund of what was bought, or, of an order that was never paid,
+        /// of what it is owed.
+        instead_of: Option<RefundId>,
         /// None is all that is left.
         amount_minor: Option<i64>,
         /// Returns every unit of the order that was not returned before, once the provider accepts.
@@ -236,6 +242,8 @@ pub enum Command {
     RefundAccepted {
         refund_id: RefundId,
         provider_refund_id: Arc<str>,
+        /// The provider has taken it on, and it may still fail.
+        pending: bool,
     },
     RefundFailed {
         refund_id: RefundId,

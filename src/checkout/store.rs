@@ -148,6 +148,8 @@ fn by_key<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, R> {
 struct Named {
     holds: Vec<Value>,
     orders: Vec<Value>,
+    /// Of the orders that are asked for, with their buyers.
+    keys: Vec<Value>,
     payments: Vec<Value>,
     refunds: Vec<Value>,
 }
@@ -157,7 +159,11 @@ impl Named {
         let mut named = Named::default();
         for command in commands {
             match command {
-                Command::Pay { hold_id, .. } | Command::Release { hold_id, .. } | Command::FreeByHost { hold_id } => {
+                Command::Pay { hold_id, buyer, key, .. } => {
+                    named.holds.push(json!({ "hold_id": hold_id }));
+                    named.keys.push(json!({ "buyer_id": buyer, "key": key }));
+                }
+                Command::Release { hold_id, .. } | Command::FreeByHost { hold_id } => {
                     named.holds.push(json!({ "hold_id": hold_id }));
                 }
                 Command::PaymentOpened { payment_id, .. }
@@ -615,36 +621,29 @@ async fn update_holds(tx: &mut Tx, rows: &[Hold]) -> Result<()> {
 }
 
 columns!(Order {
-    order_id,
-    hold_id,
-    buyer,
-    state,
-    amount_minor,
-    currency,
-    refunded_minor,
-    created_at,
-    paid_at,
-    paid_by,
-    test,
-});
+    order_id, hold_id, buyer, state, amount_minor, currency, refunded_minor, created_at, paid_at, paid_by, test,
+} shared { key: Option<String> });
 
 /// The orders that the commands name, in whatever way.
 async fn named_orders(tx: &mut Tx, show_id: ShowId, named: &Named) -> Result<Vec<Order>> {
     query(
-        "select order_id, hold_id, buyer_id as buyer, state, amount_minor, currency, refunded_minor, created_at, paid_at, paid_by,
-                test
+        "select order_id, hold_id, buyer_id as buyer, key, state, amount_minor, currency, refunded_minor, created_at,
+                paid_at, paid_by, test
          from orders
          where show_id = $1 and order_id in (
             select value->>'order_id' from json_each($2)
             union select o.order_id from orders o, json_each($3) where o.hold_id = value->>'hold_id'
             union select p.order_id from payment p, json_each($4) where p.payment_id = value->>'payment_id'
-            union select r.order_id from refund r, json_each($5) where r.refund_id = value->>'refund_id')",
+            union select r.order_id from refund r, json_each($5) where r.refund_id = value->>'refund_id'
+            union select o.order_id from orders o, json_each($6)
+                  where o.buyer_id = value->>'buyer_id' and o.key = value->>'key')",
     )
     .bind(show_id)
     .bind_json(&named.orders)
     .bind_json(&named.holds)
     .bind_json(&named.payments)
     .bind_json(&named.refunds)
+    .bind_json(&named.keys)
     .all(tx)
     .await
 }
@@ -654,9 +653,9 @@ async fn write_orders(tx: &mut Tx, show_id: ShowId, rows: &[Order]) -> Result<()
         return Ok(());
     }
     query(
-        "insert into orders (order_id, show_id, hold_id, buyer_id, state, amount_minor, currency, refunded_minor,
+        "insert into orders (order_id, show_id, hold_id, buyer_id, key, state, amount_minor, currency, refunded_minor,
                              created_at, paid_at, paid_by, test)
-         select value->>'order_id', $1, value->>'hold_id', value->>'buyer', value->>'state',
+         select value->>'order_id', $1, value->>'hold_id', value->>'buyer', value->>'key', value->>'state',
                 cast(value->>'amount_minor' as bigint), value->>'currency', cast(value->>'refunded_minor' as bigint),
                 cast(value->>'created_at' as bigint), cast(value->>'paid_at' as bigint), value->>'paid_by',
                 cast(value->>'test' as text) in ('1', 'true')
@@ -711,13 +710,13 @@ async fn write_payments(tx: &mut Tx, show_id: ShowId, rows: &[Payment]) -> Resul
 }
 
 columns!(Refund {
-    refund_id, order_id, payment_id, amount_minor, currency, restock, reason, state, requested_at,
+    refund_id, order_id, payment_id, amount_minor, currency, restock, reason, state, pending, requested_at,
 } shared { intent_id: Option<String>, provider_refund_id: Option<String> });
 
 async fn refunds_of(tx: &mut Tx, orders: &[Value]) -> Result<Vec<Refund>> {
     query(
         "select refund_id, order_id, payment_id, intent_id, amount_minor, currency, restock, reason, state,
-                provider_refund_id, requested_at
+                provider_refund_id, pending, requested_at
          from refund where order_id in (select value->>'order_id' from json_each($1))",
     )
     .bind_json(&orders)
@@ -731,13 +730,14 @@ async fn write_refunds(tx: &mut Tx, show_id: ShowId, rows: &[Refund]) -> Result<
     }
     query(
         "insert into refund (refund_id, show_id, order_id, payment_id, intent_id, amount_minor, currency, restock, reason,
-                             state, provider_refund_id, requested_at)
+                             state, provider_refund_id, pending, requested_at)
          select value->>'refund_id', $1, value->>'order_id', value->>'payment_id', value->>'intent_id',
                 cast(value->>'amount_minor' as bigint), value->>'currency', cast(value->>'restock' as text) in ('1', 'true'),
-                value->>'reason', value->>'state', value->>'provider_refund_id', cast(value->>'requested_at' as bigint)
+                value->>'reason', value->>'state', value->>'provider_refund_id',
+                cast(value->>'pending' as text) in ('1', 'true'), cast(value->>'requested_at' as bigint)
          from json_each($2) where true
          on conflict (refund_id) do update
-         set state = excluded.state, provider_refund_id = excluded.provider_refund_id",
+         set state = excluded.state, provider_refund_id = excluded.provider_refund_id, pending = excluded.pending",
     )
     .bind(show_id)
     .bind_json(&rows)

@@ -26,7 +26,7 @@ use crate::checkout::rules::{
     Answer, Command, Hold, HoldRequest, HoldState, Item, Line, OrderState, PaymentState, Wanted,
 };
 use crate::clock::Millis;
-use crate::db::{Tx, query, row};
+use crate::db::{Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
@@ -164,15 +164,19 @@ async fn show_of_hold(app: &App, hold: HoldId) -> Result<ShowId> {
     row.map(|it| it.0).ok_or_else(|| problem(Code::NotFound, format!("There is no hold {hold}.")))
 }
 
+/// What a buyer has is there for that buyer and for the desk, and for nobody else.
+fn may_see(caller: &Caller, show: ShowId, buyer: &BuyerId, missing: impl FnOnce() -> String) -> Result<()> {
+    match caller.role {
+        Role::Viewer if caller.subject == *buyer => caller.may_watch(show),
+        role if role.sees_desk() => caller.may_see_desk(show),
+        _ => Err(problem(Code::NotFound, missing())),
+    }
+}
+
 async fn read_hold(State(app): State<App>, caller: Caller, Path(hold): Path<HoldId>) -> Result<Json<HoldAnswer>> {
     let found = crate::checkout::store::hold(&mut app.db.read().await?, hold).await?;
     let (show, found) = found.ok_or_else(|| problem(Code::NotFound, format!("There is no hold {hold}.")))?;
-    if caller.role == Role::Viewer && caller.subject != found.buyer {
-        return Err(problem(Code::NotFound, format!("There is no hold {hold}.")));
-    }
-    if caller.role != Role::Viewer {
-        caller.may_see_desk(show)?;
-    }
+    may_see(&caller, show, &found.buyer, || format!("There is no hold {hold}."))?;
     Ok(Json(found.into()))
 }
 
@@ -209,10 +213,14 @@ async fn free(
     State(app): State<App>,
     caller: Caller,
     Path(hold_id): Path<HoldId>,
-    _: Once<Nothing>,
+    once: Once<Nothing>,
 ) -> Result<Json<HoldAnswer>> {
     let show = show_of_hold(&app, hold_id).await?;
     caller.may_host(show)?;
+    let mut tx = app.db.write(Turn::Host).await?;
+    // Whether it is the first one with its key does not matter: what is free already stays free.
+    once.claim(&mut tx, &caller).await?;
+    tx.commit().await?;
     match app.checkout.control(show, Command::FreeByHost { hold_id }).await? {
         Answer::Hold(it) => Ok(Json(it.into())),
         Answer::Refused(it) => Err(refused(it)),
@@ -234,8 +242,13 @@ async fn pay(State(app): State<App>, caller: Caller, once: Once<NewOrder>) -> Re
     let hold_id = once.body.hold_id;
     let show = show_of_hold(&app, hold_id).await?;
     caller.may_buy(show)?;
-    let command =
-        Command::Pay { hold_id, buyer: caller.subject.clone(), order_id: OrderId::new(), payment_id: PaymentId::new() };
+    let command = Command::Pay {
+        hold_id,
+        buyer: caller.subject.clone(),
+        key: once.key.into(),
+        order_id: OrderId::new(),
+        payment_id: PaymentId::new(),
+    };
     let (order, payment) = match app.checkout.control(show, command).await? {
         Answer::Paying { order, payment } => (order, payment),
         Answer::Refused(it) => return Err(refused(it)),
@@ -243,11 +256,11 @@ async fn pay(State(app): State<App>, caller: Caller, once: Once<NewOrder>) -> Re
     };
     crate::failpoints::crash("after_paying");
     if payment.state == PaymentState::Creating {
-        let opened = settle::open_soon(&app, show, payment.payment_id);
+        let opened = settle::open_soon(&app, payment.payment_id);
         // Not opened in time: the order says where it stands, and the opening goes on without this request.
         tokio::time::timeout(OPENING, opened).await.ok();
     }
-    let order = find(&app, order.order_id).await?.for_caller(&app, &caller);
+    let order = find(&app, order.order_id).await?.for_caller(&caller);
     let status = match order.payment.state {
         PaymentState::Creating => StatusCode::ACCEPTED,
         _ => StatusCode::CREATED,
@@ -312,6 +325,21 @@ row! {
     }
 }
 
+/// Orders with their payments, as an [`OrderRow`].
+macro_rules! orders {
+    ($which:literal) => {
+        query(concat!(
+            "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
+                    o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
+                    p.client_secret, p.deadline,
+                    case when p.state = 'creating' then (select count(*) from payment q
+                    where q.state = 'creating' and q.payment_id < p.payment_id) end as line
+             from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id ",
+            $which
+        ))
+    };
+}
+
 impl OrderRow {
     fn answer(self, app: &App) -> OrderAnswer {
         OrderAnswer {
@@ -320,7 +348,7 @@ impl OrderRow {
             hold_id: self.hold_id,
             buyer: self.buyer_id,
             state: self.state,
-            lines: serde_json::from_str(&self.lines).unwrap_or_default(),
+            lines: serde_json::from_str(&self.lines).expect("the store wrote the lines as JSON"),
             amount_minor: self.amount_minor,
             currency: self.currency,
             refunded_minor: self.refunded_minor,
@@ -342,7 +370,7 @@ impl OrderRow {
 
 impl OrderAnswer {
     /// Only the buyer gets what pays.
-    fn for_caller(mut self, _: &App, caller: &Caller) -> OrderAnswer {
+    fn for_caller(mut self, caller: &Caller) -> OrderAnswer {
         if caller.role != Role::Viewer || caller.subject != self.buyer {
             self.payment.client_secret = None;
         }
@@ -351,51 +379,30 @@ impl OrderAnswer {
 }
 
 async fn find(app: &App, order: OrderId) -> Result<OrderAnswer> {
-    let row: Option<OrderRow> = query(
-        "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
-                o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline,
-                case when p.state = 'creating' then (select count(*) from payment q
-                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
-         from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
-         where o.order_id = $1",
-    )
-    .bind(order)
-    .optional(&mut app.db.read().await?)
-    .await?;
+    let row: Option<OrderRow> =
+        orders!("where o.order_id = $1").bind(order).optional(&mut app.db.read().await?).await?;
     let row = row.ok_or_else(|| problem(Code::NotFound, format!("There is no order {order}.")))?;
     Ok(row.answer(app))
 }
 
 async fn read(State(app): State<App>, caller: Caller, Path(order): Path<OrderId>) -> Result<Json<OrderAnswer>> {
     let found = find(&app, order).await?;
-    if caller.role == Role::Viewer && caller.subject == found.buyer {
-        caller.may_watch(found.show_id)?;
-    } else if caller.role.sees_desk() {
-        caller.may_see_desk(found.show_id)?;
-    } else {
-        return Err(problem(Code::NotFound, format!("There is no order {order}.")));
-    }
-    Ok(Json(found.for_caller(&app, &caller)))
+    may_see(&caller, found.show_id, &found.buyer, || format!("There is no order {order}."))?;
+    Ok(Json(found.for_caller(&caller)))
 }
 
-/// The caller's own orders, the oldest first.
+/// The caller's own orders in the shows that the token is for, the oldest first.
 async fn mine(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<OrderAnswer>>> {
     if caller.role != Role::Viewer {
         return Err(problem(Code::Forbidden, "Only buyers have orders of their own."));
     }
-    let rows: Vec<OrderRow> = query(
-        "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
-                o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline,
-                case when p.state = 'creating' then (select count(*) from payment q
-                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
-         from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
-         where o.buyer_id = $1 and o.order_id > $2 order by o.order_id limit $3",
+    let rows: Vec<OrderRow> = orders!(
+        "where o.buyer_id = $1 and o.order_id > $2 and ($4 is null or o.show_id = $4) order by o.order_id limit $3"
     )
     .bind(&caller.subject)
     .bind(page.after()?)
     .bind(page.limit() + 1)
+    .bind(caller.only_show())
     .all(&mut app.db.read().await?)
     .await?;
     Ok(Json(page.page(rows, |it| it.order_id.to_string(), |it| it.answer(&app))))
@@ -409,21 +416,13 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Paged<OrderAnswer>>> {
     caller.may_see_desk(show)?;
-    let rows: Vec<OrderRow> = query(
-        "select o.order_id, o.show_id, o.hold_id, o.buyer_id, o.state, h.lines, o.amount_minor, o.currency,
-                o.refunded_minor, o.created_at, o.paid_at, o.test, p.payment_id, p.state as payment_state, p.intent_id,
-                p.client_secret, p.deadline,
-                case when p.state = 'creating' then (select count(*) from payment q
-                where q.state = 'creating' and q.payment_id < p.payment_id) end as line
-         from orders o join hold h on h.hold_id = o.hold_id join payment p on p.order_id = o.order_id
-         where o.show_id = $1 and o.order_id > $2 order by o.order_id limit $3",
-    )
-    .bind(show)
-    .bind(page.after()?)
-    .bind(page.limit() + 1)
-    .all(&mut app.db.read().await?)
-    .await?;
-    Ok(Json(page.page(rows, |it| it.order_id.to_string(), |it| it.answer(&app).for_caller(&app, &caller))))
+    let rows: Vec<OrderRow> = orders!("where o.show_id = $1 and o.order_id > $2 order by o.order_id limit $3")
+        .bind(show)
+        .bind(page.after()?)
+        .bind(page.limit() + 1)
+        .all(&mut app.db.read().await?)
+        .await?;
+    Ok(Json(page.page(rows, |it| it.order_id.to_string(), |it| it.answer(&app).for_caller(&caller))))
 }
 
 /// Units that stay held because the provider has not said how their payments ended.

@@ -24,6 +24,9 @@ pub(super) fn routes() -> Router<App> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewRefund {
+    /// One of the order's that failed: what it should have given back goes back by this one. Needed only where a paid order
+    /// was charged a second time; an order that was never paid is owed whatever did not go back.
+    instead_of: Option<RefundId>,
     /// All that is left, when absent.
     amount_minor: Option<i64>,
     /// Whether the units go back on sale.
@@ -42,8 +45,8 @@ async fn create(
     let mut tx = app.db.write(Turn::Host).await?;
     let refund_id = once.named_thing::<RefundId>(&mut tx, &caller).await?;
     tx.commit().await?;
-    let command =
-        Command::Refund { refund_id, order_id, amount_minor: once.body.amount_minor, restock: once.body.restock };
+    let NewRefund { instead_of, amount_minor, restock } = once.body;
+    let command = Command::Refund { refund_id, order_id, instead_of, amount_minor, restock };
     let refund = match app.checkout.control(show, command).await? {
         Answer::Refund(it) => it,
         Answer::Refused(it) => return Err(refused(it)),

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use super::ProviderError;
+
 /// One line for each endpoint of the provider that has a limit of its own.
 #[derive(Default)]
 pub struct Budgets {
@@ -39,6 +41,9 @@ impl Default for Rate {
         Rate { per_second: 20.0, burst: 5.0 }
     }
 }
+
+/// A longer pause is not believed: everybody behind it would wait.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The line in front of one endpoint: first come, first served.
 pub struct Budget {
@@ -82,6 +87,31 @@ impl Budget {
         }
     }
 
+    /// Makes a call when its turn has come.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn call<T>(&self, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+        self.take().await;
+        self.heed(call.await)
+    }
+
+    /// Looks at the answer to a call: when the provider wants a pause, nobody calls before its end.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn heed<T>(&self, answer: Result<T, ProviderError>) -> Result<T, ProviderError> {
+        if let Err(ProviderError::RateLimited { retry_after }) = &answer {
+            self.bucket().close(Instant::now() + (*retry_after).min(PAUSE_MAX));
+        }
+        answer
+    }
+
+    /// Gives back a right that was not used.
+    pub fn put_back(&self) {
+        self.bucket().put_back();
+    }
+
     /// How many stand in line; whoever comes now stands behind them.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -114,6 +144,8 @@ struct Bucket {
     level: f64,
     /// When `level` was right.
     at: Instant,
+    /// The provider wants no call before this.
+    closed_until: Instant,
 }
 
 #[derive(Debug, PartialEq)]
@@ -124,7 +156,7 @@ enum Taken {
 
 impl Bucket {
     fn new(rate: Rate, now: Instant) -> Bucket {
-        let mut bucket = Bucket { rate, level: 0.0, at: now };
+        let mut bucket = Bucket { rate, level: 0.0, at: now, closed_until: now };
         bucket.set(rate, now);
         bucket.level = bucket.rate.burst;
         bucket
@@ -137,6 +169,9 @@ impl Bucket {
     }
 
     fn take(&mut self, now: Instant) -> Taken {
+        if now < self.closed_until {
+            return Taken::After(self.closed_until - now);
+        }
         if self.rate.per_second == 0.0 {
             return Taken::Now;
         }
@@ -148,6 +183,14 @@ impl Bucket {
         // Rounded up to a whole microsecond: a wait that ends a nanosecond early would be waited again.
         let micros = ((1.0 - self.level) / self.rate.per_second * 1e6).ceil();
         Taken::After(Duration::from_secs_f64(micros / 1e6))
+    }
+
+    fn close(&mut self, until: Instant) {
+        self.closed_until = self.closed_until.max(until);
+    }
+
+    fn put_back(&mut self) {
+        self.level = (self.level + 1.0).min(self.rate.burst);
     }
 
     fn fill(&mut self, now: Instant) {
@@ -180,6 +223,9 @@ mod tests {
         ] {
             assert_eq!(bucket.take(at(ms)), expected, "at {ms} ms");
         }
+        // A call that was not made may be made by the next one.
+        bucket.put_back();
+        assert_eq!(bucket.take(at(101)), Taken::Now);
         // A pause is worth the burst and no more.
         let given = (0..100).filter(|_| bucket.take(at(60_000)) == Taken::Now).count();
         assert_eq!(given, 5);
@@ -203,6 +249,19 @@ mod tests {
         assert_eq!(bucket.take(start), Taken::After(Duration::from_millis(100)));
         bucket.set(Rate { per_second: 0.0, burst: 0.0 }, start);
         assert!((0..1_000).all(|_| bucket.take(start) == Taken::Now));
+    }
+
+    #[test]
+    fn a_pause_that_the_provider_wants_is_kept_whatever_the_rate() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        for per_second in [0.0, 20.0] {
+            let mut bucket = Bucket::new(Rate { per_second, burst: 5.0 }, start);
+            bucket.close(at(2_000));
+            bucket.close(at(1_000));
+            assert_eq!(bucket.take(at(500)), Taken::After(Duration::from_millis(1_500)));
+            assert_eq!(bucket.take(at(2_000)), Taken::Now);
+        }
     }
 
     #[tokio::test]

@@ -41,18 +41,16 @@ fn text(it: &str) -> String {
     it.replace('\0', "\u{fffd}")
 }
 
+/// Reads an index that holds nothing else.
+pub const PENDING: &str = "select event_id, type, intent_id, refund_id from inbox where processed_at is null
+     order by received_at, event_id limit $1";
+
 /// Events that nobody has acted on yet, the oldest first.
 ///
 /// # Errors
 /// The database cannot be reached.
 pub async fn pending(tx: &mut Tx, limit: i64) -> Result<Vec<WebhookEvent>> {
-    let rows: Vec<(String, String, Option<String>, Option<String>)> = query(
-        "select event_id, type, intent_id, refund_id from inbox where processed_at is null \
-         order by received_at, event_id limit $1",
-    )
-    .bind(limit)
-    .all(tx)
-    .await?;
+    let rows: Vec<(String, String, Option<String>, Option<String>)> = query(PENDING).bind(limit).all(tx).await?;
     let event = |(id, kind, intent_id, refund_id)| WebhookEvent { id, kind, intent_id, refund_id };
     Ok(rows.into_iter().map(event).collect())
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::ids::{OrderId, PaymentId};
+use crate::ids::{OrderId, PaymentId, RefundId};
 use crate::money::Currency;
 
 pub use signature::{BadSignature, WebhookEvent};
@@ -58,13 +58,13 @@ pub enum IntentStatus {
 }
 
 /// Money on its way back to a buyer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderRefund {
     pub id: String,
-    #[serde(rename = "payment_intent")]
-    pub intent_id: String,
     pub amount_minor: i64,
     pub status: RefundStatus,
+    /// Ours, from the metadata that [`Provider::refund`] sent; absent when somebody else gave the money back.
+    pub refund_id: Option<RefundId>,
 }
 
 /// A `pending` refund may still fail, weeks later.
@@ -78,7 +78,8 @@ pub enum RefundStatus {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// A time-out, a broken connection, a 5xx: what was asked for may have happened. Ask again with the same key.
+    /// A time-out, a broken connection, a 5xx: what was asked for may have happened. Ask again with the same key. So it is
+    /// when the provider does not take our API key, which says nothing about what was asked for.
     #[error("the provider's answer is unknown: {0:#}")]
     Unknown(anyhow::Error),
     #[error("the provider allows no more calls for {} ms", .retry_after.as_millis())]
@@ -130,11 +131,19 @@ impl Provider {
         }
     }
 
+    /// Gives money back. A repeated call is the same refund while the provider remembers the key that is made of its id;
+    /// after that only [`Provider::refunds`] says whether it was made.
+    ///
     /// # Errors
     /// `Refused` with the code `refund_too_large` or `charge_already_refunded`; otherwise see [`ProviderError`].
-    pub async fn refund(&self, key: &str, intent_id: &str, amount_minor: i64) -> Result<ProviderRefund, ProviderError> {
+    pub async fn refund(
+        &self,
+        refund: RefundId,
+        intent_id: &str,
+        amount_minor: i64,
+    ) -> Result<ProviderRefund, ProviderError> {
         match self {
-            Provider::Sandbox(it) => it.refund(key, intent_id, amount_minor).await,
+            Provider::Sandbox(it) => it.refund(refund, intent_id, amount_minor).await,
         }
     }
 

@@ -31,6 +31,7 @@ pub enum Work {
     Cancel(PaymentId),
     /// Asking how one stands.
     Ask(PaymentId),
+    /// Sending one, or asking how one stands that was sent.
     Refund(RefundId),
 }
 

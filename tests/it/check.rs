@@ -133,6 +133,14 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "update orders set state = 'paid' where paid_by is not null",
     ),
     (
+        "a charge for nothing",
+        "insert into refund (refund_id, show_id, order_id, payment_id, intent_id, amount_minor, currency, restock, reason, state,
+                             requested_at)
+         select 'rfd_0', show_id, order_id, paid_by, 'pi_0', 100, currency, test, 'duplicate', 'failed', 0
+         from orders where buyer_id = 'ann'",
+        "delete from refund where refund_id = 'rfd_0'",
+    ),
+    (
         "an order says what was refunded",
         "update orders set refunded_minor = refunded_minor + 1",
         "update orders set refunded_minor = refunded_minor - 1",

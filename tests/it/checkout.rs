@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
+use showcart::check;
+use showcart::ids::ShowId;
+use showcart::payment::Provider;
 
-use crate::harness::{Viewer, both, confirm};
+use crate::harness::{PATIENCE, Shop, Viewer, agrees, both, confirm, provider};
 
 both! {
     async fn a_buyer_pays_and_everybody_sees_the_counter_fall(shop) {
@@ -230,9 +234,150 @@ both! {
         let refunded = async {
             while ann.get(&order_path).await.ok()["refunded_minor"] != 1_900 {}
         };
-        tokio::time::timeout(crate::harness::PATIENCE, refunded).await.expect("both refunds are sent");
+        tokio::time::timeout(PATIENCE, refunded).await.expect("both refunds are sent");
         // The unit is on sale again.
         shop.buyer("bob").buy(show, &sale).await;
+    }
+}
+
+/// An order for the only unit of a sale whose money comes after somebody else has bought that unit.
+async fn unfulfilled(shop: &Shop, show: ShowId, sale: &str, faults: Value) -> Value {
+    let ann = shop.buyer("ann");
+    let order = ann.pay(&ann.hold(show, sale, 1).await.ok()).await;
+    confirm(&order, "tok_processing").await.ok();
+    shop.advance(Duration::from_secs(301 + 1_800)).await;
+    let free = format!("/v1/holds/{}/free", order["hold_id"].as_str().unwrap());
+    shop.host().post(&free, json!({})).await.ok();
+    shop.buyer("bob").buy(show, sale).await;
+    provider(&order, Method::PUT, "faults", faults).await;
+    let settle = format!("payment_intents/{}/settle", order["payment"]["intent_id"].as_str().unwrap());
+    provider(&order, Method::POST, &settle, json!({ "outcome": "succeed" })).await;
+    ann.until_order(&order, "unfulfilled").await
+}
+
+/// Asks for an order's refunds until the latest is in this state.
+async fn until_refund(shop: &Shop, path: &str, state: &str) -> Value {
+    let mut latest = Value::Null;
+    let asked = async {
+        while latest["state"] != state {
+            latest = shop.host().get(path).await.ok().as_array().and_then(|it| it.last().cloned()).unwrap_or_default();
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not {state}: {latest}"));
+    latest
+}
+
+both! {
+    async fn money_for_nothing_whose_refund_failed_is_owed_until_it_is_sent(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = unfulfilled(&shop, show, &sale, json!({ "refunds_fail": 1 })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        let failed = until_refund(&shop, &path, "failed").await;
+        assert_eq!((&failed["reason"], &failed["amount_minor"]), (&json!("unfulfilled"), &order["amount_minor"]));
+        let broken = || async {
+            let Provider::Sandbox(ledger) = &shop.app.provider;
+            let lines = check::run(&shop.app.db, Some(ledger)).await.unwrap();
+            lines.into_iter().filter(|it| !it.holds()).map(|it| it.to_string()).collect::<Vec<_>>()
+        };
+        let found = broken().await;
+        let names = |id: &Value| found.iter().any(|it| it.contains(id.as_str().unwrap()));
+        assert!(names(&failed["refund_id"]) && names(&failed["intent_id"]), "{found:#?}");
+
+        let host = shop.host();
+        assert_eq!(shop.buyer("ann").post(&path, json!({})).await.refusal(), (403, "forbidden"));
+        assert_eq!(host.post(&path, json!({ "restock": true })).await.refusal(), (422, "invalid"));
+        let again = host.post_with_key(&path, json!({}), "again").await.ok();
+        assert_eq!((&again["reason"], &again["amount_minor"]), (&json!("unfulfilled"), &order["amount_minor"]));
+        assert_eq!(host.post_with_key(&path, json!({}), "again").await.ok()["refund_id"], again["refund_id"]);
+        assert_eq!(host.post(&path, json!({})).await.refusal(), (409, "refund_too_large"));
+        until_refund(&shop, &path, "accepted").await;
+        assert_eq!(broken().await, Vec::<String>::new());
+        agrees(&shop, &shop.app.db).await;
+        let order = shop.buyer("ann").get(&format!("/v1/orders/{}", order["order_id"].as_str().unwrap())).await.ok();
+        assert_eq!(order["refunded_minor"], order["amount_minor"]);
+    }
+}
+
+both! {
+    async fn a_refund_that_failed_before_its_answer_came_has_failed(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = shop.buyer("ann").buy(show, &sale).await;
+        // The provider makes it, its answer is lost, and a moment later, before we ask again, it fails.
+        provider(&order, Method::PUT, "faults", json!({ "refunds_fail": 1, "answer_lost": { "refunds": 1 } })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        shop.host().post(&path, json!({})).await.ok();
+        until_refund(&shop, &path, "failed").await;
+        agrees(&shop, &shop.app.db).await;
+    }
+}
+
+both! {
+    async fn a_refund_whose_failure_is_never_told_is_asked_for(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = shop.buyer("ann").buy(show, &sale).await;
+        provider(&order, Method::PUT, "faults", json!({ "refunds_fail": 1, "webhooks_lost": 1 })).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        shop.host().post(&path, json!({})).await.ok();
+        assert_eq!(until_refund(&shop, &path, "accepted").await["pending"], true);
+        let known = format!("refunds?payment_intent={}", order["payment"]["intent_id"].as_str().unwrap());
+        let failed = async {
+            while provider(&order, Method::GET, &known, json!({})).await["refunds"][0]["status"] != "failed" {}
+        };
+        tokio::time::timeout(PATIENCE, failed).await.expect("it fails a moment later");
+        shop.advance(Duration::from_secs(3_601)).await;
+        assert_eq!(until_refund(&shop, &path, "failed").await["pending"], false);
+        // What succeeds is asked for no more.
+        shop.host().post(&path, json!({})).await.ok();
+        assert_eq!(until_refund(&shop, &path, "accepted").await["pending"], false);
+        agrees(&shop, &shop.app.db).await;
+    }
+}
+
+both! {
+    async fn a_token_for_one_show_sees_what_its_buyer_has_in_that_show_only(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let other = shop.live_show().await;
+        let mut ann = shop.buyer("ann");
+        let order = ann.pay(&ann.hold(show, &sale, 1).await.ok()).await;
+        let hold = format!("/v1/holds/{}", order["hold_id"].as_str().unwrap());
+        for (limit, orders, status) in [(None, 1, 200), (Some(show), 1, 200), (Some(other), 0, 403)] {
+            ann.token = Some(shop.token(Role::Viewer, "ann", limit, Duration::from_secs(3_600)));
+            let mine = ann.get("/v1/me/orders").await.ok();
+            assert_eq!(mine["items"].as_array().unwrap().len(), orders, "{limit:?}: {mine}");
+            assert_eq!(ann.get(&hold).await.status, status, "{limit:?}");
+        }
+    }
+}
+
+both! {
+    async fn a_key_is_one_requests_wherever_it_is_sent(shop) {
+        let (show, product) = shop.show_with(4).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 4, "limit_per_buyer": 2 })).await;
+        let (ann, bob, host) = (shop.buyer("ann"), shop.buyer("bob"), shop.host());
+        let holds = [
+            ann.post(&format!("/v1/shows/{show}/holds"), json!({ "lines": [{ "product_id": product, "quantity": 1 }] })).await.ok(),
+            ann.hold(show, &sale, 1).await.ok(),
+        ];
+        let body = |hold: &Value| json!({ "hold_id": hold["hold_id"] });
+        let order = ann.post_with_key("/v1/orders", body(&holds[0]), "pay").await.ok();
+        assert_eq!(ann.post_with_key("/v1/orders", body(&holds[0]), "pay").await.ok()["order_id"], order["order_id"]);
+        let reused = ann.post_with_key("/v1/orders", body(&holds[1]), "pay").await;
+        assert_eq!(reused.refusal(), (422, "idempotency_key_reused"), "{reused:?}");
+        ann.post_with_key("/v1/orders", body(&holds[1]), "pay the other").await.ok();
+        // Keys are the buyer's own.
+        let hold = bob.hold(show, &sale, 1).await.ok();
+        bob.post_with_key("/v1/orders", body(&hold), "pay").await.ok();
+
+        shop.advance(Duration::from_secs(301 + 1_800)).await;
+        let free = |hold: &Value| format!("/v1/holds/{}/free", hold["hold_id"].as_str().unwrap());
+        host.post_with_key(&free(&holds[0]), json!({}), "free").await.ok();
+        host.post_with_key(&free(&holds[0]), json!({}), "free").await.ok();
+        let reused = host.post_with_key(&free(&holds[1]), json!({}), "free").await;
+        assert_eq!(reused.refusal(), (422, "idempotency_key_reused"), "{reused:?}");
     }
 }
 
@@ -285,7 +430,7 @@ both! {
         host.post(&format!("{sales}/{sale}/end"), json!({})).await.ok();
         assert_eq!(host.post(&format!("{sales}/{sale}/end"), json!({})).await.refusal(), (409, "conflict"));
         assert_eq!(shop.nobody().post(&holds, json!({ "lines": [{ "sale_id": sale, "quantity": 1 }] })).await.status, 401);
-        let unsigned = host.request(reqwest::Method::POST, "/v1/webhooks/payments").body("{}").send().await;
+        let unsigned = host.request(Method::POST, "/v1/webhooks/payments").body("{}").send().await;
         assert_eq!(crate::harness::Answer::read(unsigned).await.refusal(), (401, "unauthorized"));
     }
 }

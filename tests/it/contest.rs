@@ -6,9 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use showcart::checkout::rules::{Answer as Decision, HoldRequest, Item, Refusal, Wanted};
+use showcart::checkout::rules::{Answer as Decision, Command, HoldRequest, Item, OrderState, Refusal, Wanted};
 use showcart::db::{Turn, query};
 use showcart::ids::HoldId;
+use showcart::money::AMOUNT_MAX_MINOR;
+use showcart::payment::budget::Rate;
+use showcart::payment::sandbox::LOOPBACK_API_KEY;
+use showcart::payment::underway::Opening;
 use showcart::units::Units;
 
 use crate::harness::{
@@ -19,6 +23,7 @@ on_both!(
     latecomers_are_answered_from_memory_until_units_return,
     whoever_waits_for_the_provider_sees_their_place_in_line,
     a_payment_that_the_provider_will_not_take_frees_its_unit,
+    a_wrong_key_at_the_provider_gives_nothing_up,
 );
 
 fn one(sale: &str) -> Value {
@@ -137,7 +142,7 @@ both! {
         let mut once = Context::from_waker(Waker::noop());
         assert!(none.as_mut().poll(&mut once).is_pending());
         let taken = async {
-            while shop.app.checkout.waiting(show) > 0 {
+            while shop.app.checkout.waiting() > 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -145,7 +150,7 @@ both! {
         drop(none);
         let (mut ann, mut bob) = (ask("ann", 1), ask("bob", 1));
         assert!(ann.as_mut().poll(&mut once).is_pending() && bob.as_mut().poll(&mut once).is_pending());
-        assert_eq!(shop.app.checkout.waiting(show), 2);
+        assert_eq!(shop.app.checkout.waiting(), 2);
         drop(change);
         let (ann, bob) = tokio::join!(ann, bob);
         assert!(matches!(bob, Ok(Decision::Granted(_))), "{bob:?}");
@@ -183,17 +188,85 @@ async fn whoever_waits_for_the_provider_sees_their_place_in_line(backend: Backen
 }
 
 async fn a_payment_that_the_provider_will_not_take_frees_its_unit(backend: Backend) {
-    let folder = tempfile::tempdir().unwrap();
-    let url = sandbox(folder.path()).await;
-    let server = Process::serve(backend, &[("SANDBOX_URL", &url), ("SANDBOX_API_KEY", "another shop's")]).await;
-    let (show, product) = server.show_with(1).await;
-    let sale = server.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+    let server = Process::serve(backend, &[]).await;
+    let (show, product) = server.show_with(2).await;
+    // Each is as dear as anything may be; no provider takes both in one payment.
+    let terms = json!({ "product_id": product, "cap": 2, "limit_per_buyer": 2, "price_minor": AMOUNT_MAX_MINOR });
+    let sale = server.sale(show, terms).await;
     let ann = server.buyer("ann");
-    let order = ann.pay(&ann.hold(show, &sale, 1).await.ok()).await;
+    let order = ann.pay(&ann.hold(show, &sale, 2).await.ok()).await;
     ann.until_order(&order, "canceled").await;
     let path = format!("/v1/shows/{show}/holds");
     server.buyer("bob").try_post(&path, &one(&sale), "b", true).await.unwrap().ok();
     assert!(server.metric("showcart_payments_refused_total").await >= 1.0);
+}
+
+/// The shop's key was revoked: everything waits for a good one, and nobody loses an order or a refund by it.
+async fn a_wrong_key_at_the_provider_gives_nothing_up(backend: Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sandbox(folder.path()).await;
+    let (good, wrong) = (("SANDBOX_API_KEY", LOOPBACK_API_KEY), ("SANDBOX_API_KEY", "another shop's"));
+    let mut server = Process::serve(backend, &[("SANDBOX_URL", &url), good]).await;
+    let (show, product) = server.show_with(2).await;
+    let sale = server.sale(show, json!({ "product_id": product, "cap": 2 })).await;
+    let paid = server.buyer("ann").buy(show, &sale).await;
+
+    server.kill().await;
+    server.restart(&[wrong]).await;
+    let refunds = format!("/v1/orders/{}/refunds", paid["order_id"].as_str().unwrap());
+    server.host().post(&refunds, json!({})).await.ok();
+    let bob = server.buyer("bob");
+    let hold = bob.hold(show, &sale, 1).await.ok();
+    let body = json!({ "hold_id": hold["hold_id"] });
+    // The answer would come after ten seconds: nobody waits for it here.
+    let tried = async { while server.metric("showcart_provider_errors_total").await < 4.0 {} };
+    tokio::select! {
+        _ = bob.try_post("/v1/orders", &body, "pay", false) => {}
+        tried = tokio::time::timeout(PATIENCE, tried) => tried.expect("both are tried again"),
+    }
+    let order = bob.get("/v1/me/orders").await.ok()["items"][0].clone();
+    assert_eq!((&order["state"], &order["payment"]["state"]), (&json!("pending"), &json!("creating")), "{order}");
+    assert_eq!(server.host().get(&refunds).await.ok()[0]["state"], "requested");
+    assert!(server.metric("showcart_provider_denied_total").await >= 1.0);
+
+    server.kill().await;
+    server.restart(&[good]).await;
+    let order = server.buyer("bob").try_post("/v1/orders", &body, "pay", true).await.unwrap().ok();
+    confirm(&order, "tok_success").await.ok();
+    server.buyer("bob").until_order(&order, "paid").await;
+    let db = server.db().await;
+    agrees(&server, &db).await;
+    db.close().await;
+    assert_eq!(server.host().get(&refunds).await.ok()[0]["state"], "accepted");
+}
+
+both! {
+    async fn a_payment_that_is_given_up_in_the_line_is_not_brought_to_the_provider(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let ann = shop.buyer("ann");
+        let body = json!({ "hold_id": ann.hold(show, &sale, 1).await.ok()["hold_id"] });
+        // The one call that is allowed for a long time is somebody else's.
+        shop.app.budgets.set(Rate { per_second: 0.001, burst: 1.0 });
+        shop.app.budgets.create.take().await;
+        let stands = async { while shop.app.budgets.create.waiting() == 0 { tokio::task::yield_now().await; } };
+        tokio::select! {
+            _ = ann.try_post("/v1/orders", &body, "pay", false) => {}
+            stands = tokio::time::timeout(PATIENCE, stands) => stands.expect("the payment stands in line"),
+        }
+        let order = ann.get("/v1/me/orders").await.ok()["items"][0].clone();
+        let payment_id = order["payment"]["payment_id"].as_str().unwrap().parse().unwrap();
+        // As another node would, which has got further.
+        let given_up = Command::PaymentAbandoned { payment_id };
+        let answer = shop.app.checkout.control(show, given_up).await;
+        assert!(matches!(&answer, Ok(Decision::Order(it)) if it.state == OrderState::Canceled), "{answer:?}");
+        let Opening::Others(mut ended) = shop.app.underway.opening(payment_id) else { panic!("nobody opens it") };
+        shop.app.budgets.set(Rate { per_second: 0.0, burst: 1.0 });
+        let ended = tokio::time::timeout(PATIENCE, ended.changed()).await.expect("its turn comes");
+        assert!(ended.is_err(), "an opening says nothing but that it has ended");
+        let ledger = provider(&order, Method::GET, "ledger", json!({})).await;
+        assert_eq!(ledger["intents"], json!([]), "the provider was asked for a payment that nobody wants");
+    }
 }
 
 both! {

@@ -30,6 +30,8 @@ on_both!(
     late_money_without_a_unit_goes_back,
     a_refund_whose_answer_was_lost_is_made_once,
     a_refund_that_fails_later_is_owed,
+    two_old_refunds_of_one_amount_are_two,
+    the_end_of_a_sale_is_not_refused_to_whoever_ended_it,
     work_that_panics_is_begun_again,
 );
 
@@ -421,6 +423,54 @@ async fn a_refund_that_fails_later_is_owed(backend: Backend) {
     stage.server.host().post(&path, json!({})).await.ok();
     let order_path = format!("/v1/orders/{}", text(&order, "order_id"));
     until(&stage.server, "ann", &order_path, |it| it["refunded_minor"] == order["amount_minor"]).await;
+    stage.agrees().await;
+}
+
+/// Rows 13 and 14 a day later, when the provider may have forgotten its keys: one of two equal refunds was made, and it is
+/// not the other.
+async fn two_old_refunds_of_one_amount_are_two(backend: Backend) {
+    let mut stage = Stage::set(backend).await;
+    let order = stage.buyer("ann").buy(stage.show, &stage.lamp).await;
+    stage.until_acted_on().await;
+    stage.server.kill().await;
+    // One call, and the next one long after this test.
+    stage.server.restart(&[("PROVIDER_RATE", "0.001"), ("PROVIDER_BURST", "1")]).await;
+    let order = stage.now("ann", &order).await;
+    provider(&order, Method::PUT, "faults", json!({ "answer_lost": { "refunds": 1 } })).await;
+    let path = format!("/v1/orders/{}/refunds", text(&order, "order_id"));
+    let body = json!({ "amount_minor": 500 });
+    let first = stage.server.host().post(&path, body.clone()).await.ok();
+    let made = async {
+        let made = || provider(&order, Method::GET, "ledger", json!({}));
+        while made().await["intents"][0]["amount_refunded_minor"] != 500 {}
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("the first one is made");
+    let second = stage.server.host().post(&path, body).await.ok();
+    stage.server.kill().await;
+    stage.server.advance(Duration::from_secs(21 * 3_600)).await;
+    stage.server.restart(&[("PROVIDER_RATE", "0")]).await;
+    let order_path = format!("/v1/orders/{}", text(&order, "order_id"));
+    let order = until(&stage.server, "ann", &order_path, |it| it["refunded_minor"] == 1_000).await;
+    stage.agrees().await;
+    let refunds = stage.server.host().get(&path).await.ok();
+    let known = format!("refunds?payment_intent={}", text(&order["payment"], "intent_id"));
+    let known = provider(&order, Method::GET, &known, json!({})).await;
+    for (ours, theirs) in [(&first, &known["refunds"][0]), (&second, &known["refunds"][1])] {
+        let ours = refunds.as_array().unwrap().iter().find(|it| it["refund_id"] == ours["refund_id"]).unwrap();
+        assert_eq!(ours["provider_refund_id"], theirs["id"], "{refunds} {known}");
+        assert_eq!(theirs["metadata"]["refund_id"], ours["refund_id"]);
+    }
+}
+
+/// Row 2 for the host: the batch is decided again on what it has done itself.
+async fn the_end_of_a_sale_is_not_refused_to_whoever_ended_it(backend: Backend) {
+    let mut stage = Stage::set(backend).await;
+    stage.server.rearm("commit_unknown").await;
+    let path = format!("/v1/shows/{}/sales/{}/end", stage.show, stage.lamp);
+    let ended = stage.server.host().post(&path, json!({ "version": 2 })).await.ok();
+    assert_eq!((&ended["state"], &ended["ended_reason"]), (&json!("ended"), &json!("by_hand")));
+    assert_eq!(stage.count("select count(*) from entry where type = 'sale.ended'").await, 1);
+    assert_eq!(stage.server.host().post(&path, json!({})).await.refusal(), (409, "conflict"));
     stage.agrees().await;
 }
 

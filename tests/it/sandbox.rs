@@ -17,8 +17,8 @@ use axum::routing::post;
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::clock::Millis;
-use showcart::db::Turn;
-use showcart::ids::{OrderId, PaymentId};
+use showcart::db::{Turn, query};
+use showcart::ids::{OrderId, PaymentId, RefundId};
 use showcart::payment::inbox::{self, Stored};
 use showcart::payment::sandbox::{Access, Client, Sandbox, Settings};
 use showcart::payment::{Intent, IntentStatus, Provider, ProviderError, RefundStatus, WebhookEvent};
@@ -316,7 +316,9 @@ async fn a_hundred_requests_with_one_key_make_one_intent() {
     assert!(intents.iter().all(|it| *it == intents[0]));
     assert_eq!(bank.ledger().await.0.len(), 1);
     assert_eq!(code(bank.create("one key", 501).await.unwrap_err()), "idempotency_key_reused");
-    assert_eq!(code(bank.provider.refund("one key", &intents[0].id, 500).await.unwrap_err()), "idempotency_key_reused");
+    let refund = RefundId::new();
+    bank.create(&format!("rf:{refund}"), 500).await.unwrap();
+    assert_eq!(code(bank.provider.refund(refund, &intents[0].id, 500).await.unwrap_err()), "idempotency_key_reused");
 }
 
 #[tokio::test]
@@ -324,30 +326,35 @@ async fn refunds_never_exceed_the_payment() {
     let bank = Bank::open().await;
     let mut shop = Receiver::open(&bank).await;
     let unpaid = bank.intent(500).await;
-    assert_eq!(code(bank.provider.refund("r0", &unpaid.id, 1).await.unwrap_err()), "intent_not_succeeded");
-    assert_eq!(code(bank.provider.refund("r?", "pi_none", 1).await.unwrap_err()), "not_found");
+    let ids: Vec<RefundId> = (0..6).map(|_| RefundId::new()).collect();
+    assert_eq!(code(bank.provider.refund(ids[0], &unpaid.id, 1).await.unwrap_err()), "intent_not_succeeded");
+    assert_eq!(code(bank.provider.refund(RefundId::new(), "pi_none", 1).await.unwrap_err()), "not_found");
     let paid = bank.paid(500).await;
     bank.register(&shop).await;
 
-    let first = bank.provider.refund("r1", &paid.id, 200).await.unwrap();
-    assert_eq!((first.status, first.amount_minor), (RefundStatus::Succeeded, 200));
-    assert_eq!(bank.provider.refund("r1", &paid.id, 200).await.unwrap(), first);
+    let first = bank.provider.refund(ids[1], &paid.id, 200).await.unwrap();
+    assert_eq!((first.status, first.amount_minor, first.refund_id), (RefundStatus::Succeeded, 200, Some(ids[1])));
+    assert_eq!(bank.provider.refund(ids[1], &paid.id, 200).await.unwrap(), first);
     assert_eq!(shop.next().await.refund_id.as_ref(), Some(&first.id));
-    assert_eq!(code(bank.provider.refund("r2", &paid.id, 301).await.unwrap_err()), "refund_too_large");
+    assert_eq!(code(bank.provider.refund(ids[2], &paid.id, 301).await.unwrap_err()), "refund_too_large");
 
     bank.faults(json!({ "refunds_fail": 1 })).await;
-    let failing = bank.provider.refund("r3", &paid.id, 300).await.unwrap();
+    let failing = bank.provider.refund(ids[3], &paid.id, 300).await.unwrap();
     assert_eq!(failing.status, RefundStatus::Pending);
-    assert_eq!(code(bank.provider.refund("r4", &paid.id, 1).await.unwrap_err()), "charge_already_refunded");
+    assert_eq!(code(bank.provider.refund(ids[4], &paid.id, 1).await.unwrap_err()), "charge_already_refunded");
     let event = shop.next().await;
     assert_eq!((event.kind.as_str(), event.refund_id.as_ref()), ("refund.failed", Some(&failing.id)));
     assert_eq!(event.intent_id.as_ref(), Some(&paid.id));
 
     // What failed can be refunded again.
-    bank.provider.refund("r5", &paid.id, 300).await.unwrap();
+    bank.provider.refund(ids[5], &paid.id, 300).await.unwrap();
     let refunds = bank.provider.refunds(&paid.id).await.unwrap();
-    let listed: Vec<_> = refunds.iter().map(|it| (it.amount_minor, it.status)).collect();
-    let expected = [(200, RefundStatus::Succeeded), (300, RefundStatus::Failed), (300, RefundStatus::Succeeded)];
+    let listed: Vec<_> = refunds.iter().map(|it| (it.amount_minor, it.status, it.refund_id)).collect();
+    let expected = [
+        (200, RefundStatus::Succeeded, Some(ids[1])),
+        (300, RefundStatus::Failed, Some(ids[3])),
+        (300, RefundStatus::Succeeded, Some(ids[5])),
+    ];
     assert_eq!(listed, expected);
     let (intents, totals) = bank.ledger().await;
     assert_eq!(intents[&paid.id]["amount_refunded_minor"], 500);
@@ -432,8 +439,9 @@ async fn answers_are_lost_and_errors_come_first_on_request() {
     assert_eq!(bank.status(&intent).await, IntentStatus::Canceled);
 
     let paid = bank.paid(500).await;
-    assert!(matches!(bank.provider.refund("r", &paid.id, 500).await, Err(ProviderError::Unknown(_))));
-    assert_eq!(bank.provider.refund("r", &paid.id, 500).await.unwrap().amount_minor, 500);
+    let refund = RefundId::new();
+    assert!(matches!(bank.provider.refund(refund, &paid.id, 500).await, Err(ProviderError::Unknown(_))));
+    assert_eq!(bank.provider.refund(refund, &paid.id, 500).await.unwrap().amount_minor, 500);
     assert_eq!(bank.provider.refunds(&paid.id).await.unwrap().len(), 1);
 }
 
@@ -587,5 +595,36 @@ both! {
         assert_eq!(inbox::store(&mut tx, &event("evt_1"), b"{}", now).await.expect("the database answers"), Stored::Seen);
         assert_eq!(inbox::pending(&mut tx, 10).await.expect("the database answers"), left);
         tx.commit().await.expect("the database answers");
+    }
+}
+
+both! {
+    async fn events_that_were_acted_on_are_written_down_together(shop) {
+        const EVENTS: i64 = 400;
+        let mut tx = shop.app.db.write(Turn::Control).await.expect("the database answers");
+        let now = tx.now().await.expect("the database answers");
+        for number in 0..EVENTS {
+            // About nothing that the provider knows: acting on them is asking it.
+            let event = WebhookEvent {
+                id: format!("evt_{number}"),
+                kind: "payment_intent.succeeded".into(),
+                intent_id: Some(format!("pi_{number}")),
+                refund_id: None,
+            };
+            inbox::store(&mut tx, &event, b"{}", now).await.expect("the database answers");
+        }
+        tx.commit().await.expect("the database answers");
+        shop.app.underway.wake();
+        let count = |sql: &'static str| {
+            let db = shop.app.db.clone();
+            async move {
+                let (count,): (i64,) = query(sql).one(&mut db.read().await.unwrap()).await.unwrap();
+                count
+            }
+        };
+        let acted = async { while count("select count(*) from inbox where processed_at is null").await > 0 {} };
+        tokio::time::timeout(LONG, acted).await.expect("all are acted on");
+        let times = count("select count(distinct processed_at) from inbox").await;
+        assert!(times < EVENTS / 4, "{EVENTS} events were written down at {times} times");
     }
 }

@@ -26,12 +26,22 @@ pub(super) struct Batch<'a> {
 struct Index {
     holds_by_key: HashMap<(BuyerId, Arc<str>), HoldId>,
     orders_by_hold: HashMap<HoldId, OrderId>,
+    orders_by_key: HashMap<(BuyerId, Arc<str>), OrderId>,
     payments_by_order: HashMap<OrderId, Vec<PaymentId>>,
     refunds_by_order: HashMap<OrderId, Vec<RefundId>>,
     /// Of the active holds that were loaded, to find the due ones and to say when units may come back.
     expiries: BTreeSet<(Millis, HoldId)>,
     /// Of the holds that this batch grants, the same moment for all.
     granted_until: Option<Millis>,
+}
+
+impl Index {
+    fn add_order(&mut self, order: &Order) {
+        self.orders_by_hold.insert(order.hold_id, order.order_id);
+        if let Some(key) = &order.key {
+            self.orders_by_key.insert((order.buyer.clone(), key.clone()), order.order_id);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -58,7 +68,7 @@ impl<'a> Batch<'a> {
             }
         }
         for order in state.orders.values() {
-            index.orders_by_hold.insert(order.hold_id, order.order_id);
+            index.add_order(order);
         }
         for payment in state.payments.values() {
             index.payments_by_order.entry(payment.order_id).or_default().push(payment.payment_id);
@@ -72,7 +82,9 @@ impl<'a> Batch<'a> {
 
     pub(super) fn control(&mut self, command: Command) -> Answer {
         let outcome = match command {
-            Command::Pay { hold_id, buyer, order_id, payment_id } => self.pay(hold_id, &buyer, order_id, payment_id),
+            Command::Pay { hold_id, buyer, key, order_id, payment_id } => {
+                self.pay(hold_id, &buyer, key, order_id, payment_id)
+            }
             Command::PaymentOpened { payment_id, intent_id, client_secret } => {
                 self.payment_opened(payment_id, intent_id, client_secret)
             }
@@ -89,11 +101,11 @@ impl<'a> Batch<'a> {
             }
             Command::StartShow => self.start_show(),
             Command::EndShow => Ok(self.end_show()),
-            Command::Refund { refund_id, order_id, amount_minor, restock } => {
-                self.refund(refund_id, order_id, amount_minor, restock)
+            Command::Refund { refund_id, order_id, instead_of, amount_minor, restock } => {
+                self.refund(refund_id, order_id, instead_of, amount_minor, restock)
             }
-            Command::RefundAccepted { refund_id, provider_refund_id } => {
-                self.refund_accepted(refund_id, provider_refund_id)
+            Command::RefundAccepted { refund_id, provider_refund_id, pending } => {
+                self.refund_accepted(refund_id, provider_refund_id, pending)
             }
             Command::RefundFailed { refund_id } => self.refund_failed(refund_id),
             Command::Hold(it) => return self.request(it),
@@ -271,6 +283,11 @@ impl<'a> Batch<'a> {
         self.index.orders_by_hold.get(&hold_id).map(|it| self.order(*it))
     }
 
+    pub(super) fn order_by_key(&self, buyer: &BuyerId, key: &Arc<str>) -> Option<&Order> {
+        let order_id = self.index.orders_by_key.get(&(buyer.clone(), key.clone()))?;
+        Some(self.order(*order_id))
+    }
+
     /// The latest payment of an order.
     pub(super) fn payment_of(&self, order_id: OrderId) -> &Payment {
         let payments = self.index.payments_by_order.get(&order_id).into_iter().flatten();
@@ -348,7 +365,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn add_order(&mut self, order: Order, payment: Payment) {
-        self.index.orders_by_hold.insert(order.hold_id, order.order_id);
+        self.index.add_order(&order);
         self.index.payments_by_order.insert(order.order_id, vec![payment.payment_id]);
         self.touched.orders.insert(order.order_id);
         self.touched.payments.insert(payment.payment_id);

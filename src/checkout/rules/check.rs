@@ -98,14 +98,24 @@ pub fn violations(state: &State) -> Vec<String> {
 
     let mut refunded: BTreeMap<OrderId, i64> = BTreeMap::new();
     let mut charges_going_back = BTreeSet::new();
+    // Of each charge for nothing: what it took, since its first refund is all of it, and what goes back.
+    let mut for_nothing: BTreeMap<_, (i64, i64)> = BTreeMap::new();
     for refund in state.refunds.values() {
+        let done = refund.state != RefundState::Accepted;
+        demand(!(refund.pending && done), format!("{}: is {} and pending", refund.refund_id, refund.state));
         let of_the_order = matches!(refund.reason, RefundReason::Requested | RefundReason::Unfulfilled);
         if of_the_order && refund.state == RefundState::Accepted {
             *refunded.entry(refund.order_id).or_default() += refund.amount_minor;
         }
         if refund.reason != RefundReason::Requested {
             charges_going_back.insert(refund.payment_id);
+            let (taken, back) = for_nothing.entry((refund.order_id, &refund.intent_id)).or_default();
+            *taken = refund.amount_minor.max(*taken);
+            *back += if refund.state == RefundState::Failed { 0 } else { refund.amount_minor };
         }
+    }
+    for ((id, intent), (taken, back)) in for_nothing {
+        demand(back <= taken, format!("{id}: {back} of the {taken} of {intent:?} goes back"));
     }
     let mut totals = Totals::default();
     let mut ordered = BTreeSet::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows::{Line, RefundReason};
+use super::rows::{Line, Refund, RefundReason};
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
 use crate::live::{Audience, EndReason};
@@ -68,14 +68,7 @@ pub enum News {
         amount_minor: i64,
         currency: Currency,
     },
-    OrderRefunded {
-        order_id: OrderId,
-        refund_id: RefundId,
-        reason: RefundReason,
-        amount_minor: i64,
-        currency: Currency,
-        gmv_delta_minor: i64,
-    },
+    OrderRefunded(Refunded),
     /// The buyer's side of [`News::OrderRefunded`]; GMV is none of their business.
     BuyerRefunded {
         order_id: OrderId,
@@ -85,14 +78,7 @@ pub enum News {
         currency: Currency,
     },
     /// Somebody has to look: the buyer is owed money and the provider will not send it.
-    RefundFailed {
-        order_id: OrderId,
-        refund_id: RefundId,
-        reason: RefundReason,
-        amount_minor: i64,
-        currency: Currency,
-        gmv_delta_minor: i64,
-    },
+    RefundFailed(Refunded),
     /// The provider took another amount or currency than the order's.
     PaymentMismatch {
         order_id: OrderId,
@@ -127,9 +113,9 @@ impl News {
             News::OrderConfirmed { .. } => "order.confirmed",
             News::OrderCanceled { .. } => "order.canceled",
             News::OrderUnfulfilled { .. } => "order.unfulfilled",
-            News::OrderRefunded { .. } => "order.refunded",
+            News::OrderRefunded(_) => "order.refunded",
             News::BuyerRefunded { .. } => "refund.sent",
-            News::RefundFailed { .. } => "refund.failed",
+            News::RefundFailed(_) => "refund.failed",
             News::PaymentMismatch { .. } => "payment.mismatch",
             News::PaymentDuplicate { .. } => "payment.duplicate",
         }
@@ -139,9 +125,7 @@ impl News {
     pub fn gmv_delta_minor(&self) -> i64 {
         match self {
             News::OrderPaid(it) => it.gmv_delta_minor,
-            News::OrderRefunded { gmv_delta_minor, .. } | News::RefundFailed { gmv_delta_minor, .. } => {
-                *gmv_delta_minor
-            }
+            News::OrderRefunded(it) | News::RefundFailed(it) => it.gmv_delta_minor,
             _ => 0,
         }
     }
@@ -174,6 +158,24 @@ pub struct Paid {
     pub late: bool,
     pub seen: Option<Arc<str>>,
     pub metadata: Option<Arc<str>>,
+}
+
+/// A refund as the desk wants to read it, sent or failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refunded {
+    pub order_id: OrderId,
+    pub refund_id: RefundId,
+    pub reason: RefundReason,
+    pub amount_minor: i64,
+    pub currency: Currency,
+    pub gmv_delta_minor: i64,
+}
+
+impl Refunded {
+    pub(super) fn of(it: &Refund, gmv_delta_minor: i64) -> Refunded {
+        let Refund { order_id, refund_id, reason, amount_minor, currency, .. } = *it;
+        Refunded { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

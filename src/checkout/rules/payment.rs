@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::entry::{News, Paid, PaidLine, PriceWindow};
+use super::entry::{News, Paid, PaidLine, PriceWindow, Refunded};
 use super::rows::{HoldState, Order, OrderState, Payment, PaymentState, Refund, RefundReason, RefundState};
 use super::{Answer, Audience, Refusal, ShowState, Success};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
@@ -19,10 +19,14 @@ impl Batch<'_> {
         &mut self,
         hold_id: HoldId,
         buyer: &BuyerId,
+        key: Arc<str>,
         order_id: OrderId,
         payment_id: PaymentId,
     ) -> Result<Answer, Refusal> {
         let hold = self.find_hold(hold_id).filter(|it| it.buyer == *buyer).ok_or(Refusal::NotFound)?;
+        if self.order_by_key(buyer, &key).is_some_and(|it| it.hold_id != hold_id) {
+            return Err(Refusal::KeyReused);
+        }
         match hold.state {
             HoldState::Active => {}
             HoldState::Paying | HoldState::Committed => {
@@ -36,6 +40,7 @@ impl Batch<'_> {
             order_id,
             hold_id,
             buyer: hold.buyer.clone(),
+            key: Some(key),
             state: OrderState::Pending,
             amount_minor: hold.amount_minor,
             currency: hold.currency,
@@ -310,6 +315,7 @@ impl Batch<'_> {
             reason,
             state: RefundState::Requested,
             provider_refund_id: None,
+            pending: false,
             requested_at: self.now,
         });
         Some(it.refund_id)
@@ -348,6 +354,7 @@ impl Batch<'_> {
         &mut self,
         refund_id: RefundId,
         order_id: OrderId,
+        instead_of: Option<RefundId>,
         amount_minor: Option<i64>,
         restock: bool,
     ) -> Result<Answer, Refusal> {
@@ -355,13 +362,18 @@ impl Batch<'_> {
             return Ok(Answer::Refund(refund.clone()));
         }
         let order = self.state().orders.get(&order_id).ok_or(Refusal::NotFound)?;
-        let payment_id = order.paid_by.ok_or(Refusal::Conflict)?;
-        let promised: i64 = self
-            .refunds_of(order_id)
-            .filter(|it| it.reason == RefundReason::Requested && it.state != RefundState::Failed)
-            .map(|it| it.amount_minor)
-            .sum();
-        let left_minor = order.amount_minor - promised;
+        let (payment_id, intent_id, currency, reason, left_minor) = match self.charge_meant(order, instead_of)? {
+            Some(it) if !restock => (it.payment_id, it.intent_id.clone(), it.currency, it.reason, self.owed_minor(it)),
+            // What was never sold cannot be returned.
+            Some(_) => return Err(Refusal::Invalid { field: "restock" }),
+            None => {
+                let payment_id = order.paid_by.ok_or(Refusal::Conflict)?;
+                let intent_id = self.find_payment(payment_id)?.intent_id.clone();
+                let bought = |it: &&Refund| it.reason == RefundReason::Requested;
+                let left_minor = order.amount_minor - on_its_way_minor(self.refunds_of(order_id).filter(bought));
+                (payment_id, intent_id, order.currency, RefundReason::Requested, left_minor)
+            }
+        };
         let amount_minor = amount_minor.unwrap_or(left_minor);
         if amount_minor > left_minor || left_minor == 0 {
             return Err(Refusal::RefundTooLarge { left_minor });
@@ -373,36 +385,67 @@ impl Batch<'_> {
             refund_id,
             order_id,
             payment_id,
-            intent_id: self.find_payment(payment_id)?.intent_id.clone(),
+            intent_id,
             amount_minor,
-            currency: order.currency,
+            currency,
             restock,
-            reason: RefundReason::Requested,
+            reason,
             state: RefundState::Requested,
             provider_refund_id: None,
+            pending: false,
             requested_at: self.now,
         };
         self.add_refund(refund.clone());
         Ok(Answer::Refund(refund))
     }
 
+    /// The charge for nothing that the desk wants to give back, as one of its refunds; none when it means what was bought.
+    fn charge_meant(&self, order: &Order, instead_of: Option<RefundId>) -> Result<Option<&Refund>, Refusal> {
+        let order_id = order.order_id;
+        if let Some(failed) = instead_of {
+            let failed = self.refunds_of(order_id).find(|it| it.refund_id == failed).ok_or(Refusal::NotFound)?;
+            return match (failed.state, failed.reason) {
+                (RefundState::Requested | RefundState::Accepted, _) => Err(Refusal::Conflict),
+                (RefundState::Failed, RefundReason::Requested) => Ok(None),
+                (RefundState::Failed, _) => Ok(Some(failed)),
+            };
+        }
+        if order.paid_by.is_some() {
+            return Ok(None);
+        }
+        // Nothing was bought, so nobody has to say what is meant: a charge that is owed, else one of which nothing is left.
+        let for_nothing = || self.refunds_of(order_id).filter(|it| it.reason != RefundReason::Requested);
+        Ok(for_nothing().find(|it| self.owed_minor(it) > 0).or_else(|| for_nothing().next()))
+    }
+
+    /// What is owed of a charge for nothing: its first refund was all of it, and what has failed did not go back.
+    fn owed_minor(&self, of: &Refund) -> i64 {
+        let of_charge = |it: &&Refund| it.reason != RefundReason::Requested && it.intent_id == of.intent_id;
+        let taken_minor = self.refunds_of(of.order_id).filter(of_charge).map(|it| it.amount_minor).max();
+        taken_minor.unwrap_or(0) - on_its_way_minor(self.refunds_of(of.order_id).filter(of_charge))
+    }
+
     pub(super) fn refund_accepted(
         &mut self,
         refund_id: RefundId,
         provider_refund_id: Arc<str>,
+        pending: bool,
     ) -> Result<Answer, Refusal> {
         let refund = self.state().refunds.get(&refund_id).ok_or(Refusal::NotFound)?;
-        if refund.state == RefundState::Requested {
+        if refund.pending && !pending {
+            self.refund_mut(refund_id).pending = false;
+        } else if refund.state == RefundState::Requested {
             let refund = self.refund_mut(refund_id);
             refund.state = RefundState::Accepted;
+            refund.pending = pending;
             refund.provider_refund_id = Some(provider_refund_id);
             let refund = refund.clone();
             let gmv_delta_minor = self.move_refunded(&refund, refund.amount_minor);
             if refund.restock {
                 self.restock(self.order(refund.order_id).hold_id);
             }
+            let news = News::OrderRefunded(Refunded::of(&refund, gmv_delta_minor));
             let Refund { order_id, reason, amount_minor, currency, .. } = refund;
-            let news = News::OrderRefunded { order_id, refund_id, reason, amount_minor, currency, gmv_delta_minor };
             self.say(Audience::Desk, self.now, news, Some(format!("order.refunded {refund_id}")));
             let news = News::BuyerRefunded { order_id, refund_id, reason, amount_minor, currency };
             let buyer = self.order(order_id).buyer.clone();
@@ -419,16 +462,10 @@ impl Batch<'_> {
             let was_accepted = refund.state == RefundState::Accepted;
             let refund = self.refund_mut(refund_id);
             refund.state = RefundState::Failed;
+            refund.pending = false;
             let refund = refund.clone();
             let gmv_delta_minor = if was_accepted { self.move_refunded(&refund, -refund.amount_minor) } else { 0 };
-            let news = News::RefundFailed {
-                order_id: refund.order_id,
-                refund_id,
-                reason: refund.reason,
-                amount_minor: refund.amount_minor,
-                currency: refund.currency,
-                gmv_delta_minor,
-            };
+            let news = News::RefundFailed(Refunded::of(&refund, gmv_delta_minor));
             self.say(Audience::Desk, self.now, news, Some(format!("refund.failed {refund_id}")));
         }
         Ok(Answer::Refund(self.state().refunds[&refund_id].clone()))
@@ -489,4 +526,9 @@ impl Batch<'_> {
     fn find_payment(&self, payment_id: PaymentId) -> Result<&Payment, Refusal> {
         self.state().payments.get(&payment_id).ok_or(Refusal::NotFound)
     }
+}
+
+/// What refunds give back, or have given.
+fn on_its_way_minor<'a>(refunds: impl Iterator<Item = &'a Refund>) -> i64 {
+    refunds.filter(|it| it.state != RefundState::Failed).map(|it| it.amount_minor).sum()
 }

@@ -82,7 +82,8 @@ words! {
     /// `creating → open → succeeded | canceled`. Only the provider's word sets the last two.
     PaymentState { Creating = "creating", Open = "open", Succeeded = "succeeded", Canceled = "canceled" }
 
-    /// `requested → accepted | failed`; an accepted one may still fail.
+    /// `requested → accepted | failed`; an accepted one may still fail. Failed is final: what it should have given back is
+    /// owed, and asked for by another one.
     RefundState { Requested = "requested", Accepted = "accepted", Failed = "failed" }
 
     RefundReason {
@@ -224,6 +225,8 @@ pub struct Order {
     pub order_id: OrderId,
     pub hold_id: HoldId,
     pub buyer: BuyerId,
+    /// The client's Idempotency-Key; none for orders from before keys were kept.
+    pub key: Option<Arc<str>>,
     pub state: OrderState,
     pub amount_minor: i64,
     pub currency: Currency,
@@ -267,5 +270,7 @@ pub struct Refund {
     pub reason: RefundReason,
     pub state: RefundState,
     pub provider_refund_id: Option<Arc<str>>,
+    /// Accepted, and the provider has not said yet that it is done.
+    pub pending: bool,
     pub requested_at: Millis,
 }

@@ -122,16 +122,21 @@ impl Batch<'_> {
     }
 
     pub(super) fn end_sale_by_hand(&mut self, sale_id: SaleId, version: Option<i64>) -> Result<Answer, Refusal> {
-        let sale = self.unended_sale(sale_id)?;
-        if version.is_some_and(|it| it != sale.version) {
-            return Err(Refusal::VersionConflict { version: sale.version });
+        let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
+        if !sale.is_ended() {
+            if version.is_some_and(|it| it != sale.version) {
+                return Err(Refusal::VersionConflict { version: sale.version });
+            }
+            self.end_sale(sale_id, EndReason::ByHand, self.now);
         }
-        self.end_sale(sale_id, EndReason::ByHand, self.now);
         Ok(Answer::Sale(self.sale(sale_id).clone()))
     }
 
     pub(super) fn set_cap(&mut self, sale_id: SaleId, cap: Units) -> Result<Answer, Refusal> {
-        let sale = self.unended_sale(sale_id)?;
+        let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
+        if sale.is_ended() {
+            return Err(Refusal::Conflict);
+        }
         if cap <= Units::ZERO {
             return Err(Refusal::Invalid { field: "cap" });
         }
@@ -207,10 +212,5 @@ impl Batch<'_> {
             ShowState::Live => Ok(()),
             ShowState::Ended => Err(Refusal::ShowEnded),
         }
-    }
-
-    fn unended_sale(&self, sale_id: SaleId) -> Result<&Sale, Refusal> {
-        let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
-        if sale.is_ended() { Err(Refusal::Conflict) } else { Ok(sale) }
     }
 }

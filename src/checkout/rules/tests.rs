@@ -117,7 +117,12 @@ impl World {
                         }
                     }
                 }
-                Command::Pay { hold_id, .. } | Command::Release { hold_id, .. } | Command::FreeByHost { hold_id } => {
+                Command::Pay { hold_id, buyer, key, .. } => {
+                    holds.insert(*hold_id);
+                    let same = |it: &&Order| it.buyer == *buyer && it.key.as_ref() == Some(key);
+                    orders.extend(all.orders.values().filter(same).map(|it| it.order_id));
+                }
+                Command::Release { hold_id, .. } | Command::FreeByHost { hold_id } => {
                     holds.insert(*hold_id);
                 }
                 Command::PaymentOpened { payment_id, .. }

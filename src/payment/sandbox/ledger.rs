@@ -26,7 +26,10 @@ use crate::money::{AMOUNT_MAX_MINOR, Currency};
 use crate::payment::signature::hex;
 use crate::payment::{IntentStatus, RefundStatus};
 
-const MIGRATIONS: Migrations = &[(1, "ledger", include_str!("../../../migrations/sandbox/0001_ledger.sql"))];
+const MIGRATIONS: Migrations = &[
+    (1, "ledger", include_str!("../../../migrations/sandbox/0001_ledger.sql")),
+    (2, "refund metadata", include_str!("../../../migrations/sandbox/0002_refund_metadata.sql")),
+];
 
 /// Operations in one transaction, and in the queue before it.
 const BATCH_MAX: usize = 500;
@@ -101,6 +104,8 @@ pub(super) struct NewIntent {
 pub(super) struct NewRefund {
     pub(super) payment_intent: String,
     pub(super) amount_minor: i64,
+    #[serde(default)]
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 /// Where events of an endpoint go, and what signs them.
@@ -195,7 +200,7 @@ impl Ledger {
     pub(super) async fn refunds(&self, intent_id: &str) -> db::Result<Vec<Refund>> {
         let mut tx = self.db.read().await?;
         query(
-            "select refund_id, intent_id, amount_minor, status, created_at from refund where intent_id = $1 \
+            "select refund_id, intent_id, amount_minor, status, metadata, created_at from refund where intent_id = $1 \
              order by refund_id",
         )
         .bind(intent_id)
@@ -578,6 +583,7 @@ impl Page {
             intent_id: intent.intent_id.clone(),
             amount_minor: new.amount_minor,
             status: if fails { RefundStatus::Pending } else { RefundStatus::Succeeded },
+            metadata: text(&new.metadata),
             created_at: self.now,
         };
         let view = text(&RefundView::of(&refund));
@@ -673,9 +679,10 @@ impl Page {
         let refunds: Vec<_> = self.changed_refunds.iter().filter_map(|it| self.refunds.get(it)).collect();
         if !refunds.is_empty() {
             query(
-                "insert into refund (refund_id, intent_id, amount_minor, status, created_at) select value->>'refund_id', \
-                 value->>'intent_id', cast(value->>'amount_minor' as bigint), value->>'status', \
-                 cast(value->>'created_at' as bigint) from json_each($1) where true \
+                "insert into refund (refund_id, intent_id, amount_minor, status, metadata, created_at) \
+                 select value->>'refund_id', value->>'intent_id', cast(value->>'amount_minor' as bigint), \
+                 value->>'status', value->>'metadata', cast(value->>'created_at' as bigint) \
+                 from json_each($1) where true \
                  on conflict (refund_id) do update set status = excluded.status",
             )
             .bind_json(&refunds)
@@ -813,7 +820,7 @@ async fn load_refunds(tx: &mut Tx, refund_ids: &BTreeSet<&str>) -> db::Result<Ha
         return Ok(HashMap::new());
     }
     let rows: Vec<Refund> = query(
-        "select refund_id, intent_id, amount_minor, status, created_at from refund \
+        "select refund_id, intent_id, amount_minor, status, metadata, created_at from refund \
          where refund_id in (select value->>'id' from json_each($1))",
     )
     .bind_json(&ids(refund_ids))
@@ -844,11 +851,7 @@ impl NewIntent {
     /// A sentence about the field that is not allowed.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         check_amount(self.amount_minor)?;
-        let fits = |(key, value): (&String, &String)| key.len() <= 40 && value.len() <= 500;
-        if self.metadata.len() > 50 || !self.metadata.iter().all(fits) {
-            return Err("metadata has at most 50 texts of 500 bytes, under names of 40");
-        }
-        Ok(())
+        check_metadata(&self.metadata)
     }
 }
 
@@ -856,7 +859,8 @@ impl NewRefund {
     /// # Errors
     /// A sentence about the field that is not allowed.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        check_amount(self.amount_minor)
+        check_amount(self.amount_minor)?;
+        check_metadata(&self.metadata)
     }
 }
 
@@ -864,5 +868,13 @@ fn check_amount(amount_minor: i64) -> Result<(), &'static str> {
     match (1..=AMOUNT_MAX_MINOR).contains(&amount_minor) {
         true => Ok(()),
         false => Err("amount_minor is a whole number of minor units above zero"),
+    }
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), &'static str> {
+    let fits = |(key, value): (&String, &String)| key.len() <= 40 && value.len() <= 500;
+    match metadata.len() <= 50 && metadata.iter().all(fits) {
+        true => Ok(()),
+        false => Err("metadata has at most 50 texts of 500 bytes, under names of 40"),
     }
 }

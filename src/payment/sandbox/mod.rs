@@ -15,6 +15,8 @@ mod webhooks;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -23,9 +25,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{BadSignature, Intent, IntentStatus, ProviderError, ProviderRefund, WebhookEvent, signature};
+use super::{BadSignature, Intent, IntentStatus, ProviderError, ProviderRefund, RefundStatus, WebhookEvent, signature};
 use crate::clock::Millis;
-use crate::ids::{OrderId, PaymentId};
+use crate::ids::{OrderId, PaymentId, RefundId};
 use crate::money::Currency;
 
 pub use server::{Sandbox, Settings};
@@ -41,6 +43,8 @@ pub const LOOPBACK_API_KEY: &str = "sandbox_on_loopback";
 pub struct Client {
     http: reqwest::Client,
     access: Access,
+    /// Whether the last answer said that our key is not good: the log is told once, not with every call.
+    denied: Arc<AtomicBool>,
 }
 
 /// What a shop knows about its sandbox.
@@ -69,7 +73,7 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .expect("a client without TLS has nothing to load");
-        Client { http, access }
+        Client { http, access, denied: Arc::default() }
     }
 
     pub(super) async fn create_intent(
@@ -86,36 +90,41 @@ impl Client {
             "metadata": { "order_id": order, "payment_id": payment },
         });
         let call = self.call(Method::POST, "payment_intents").header("idempotency-key", key).json(&body);
-        Ok(ask::<WireIntent>(call).await?.into())
+        Ok(self.ask::<WireIntent>(call).await?.into())
     }
 
     pub(super) async fn intent(&self, intent_id: &str) -> Result<Intent, ProviderError> {
         let call = self.call(Method::GET, &format!("payment_intents/{intent_id}"));
-        Ok(ask::<WireIntent>(call).await?.into())
+        Ok(self.ask::<WireIntent>(call).await?.into())
     }
 
     pub(super) async fn cancel(&self, intent_id: &str) -> Result<Intent, ProviderError> {
         let call = self.call(Method::POST, &format!("payment_intents/{intent_id}/cancel"));
-        Ok(ask::<WireIntent>(call).await?.into())
+        Ok(self.ask::<WireIntent>(call).await?.into())
     }
 
     pub(super) async fn refund(
         &self,
-        key: &str,
+        refund: RefundId,
         intent_id: &str,
         amount_minor: i64,
     ) -> Result<ProviderRefund, ProviderError> {
-        let body = json!({ "payment_intent": intent_id, "amount_minor": amount_minor });
-        ask(self.call(Method::POST, "refunds").header("idempotency-key", key).json(&body)).await
+        let body = json!({
+            "payment_intent": intent_id,
+            "amount_minor": amount_minor,
+            "metadata": { "refund_id": refund },
+        });
+        let call = self.call(Method::POST, "refunds").header("idempotency-key", format!("rf:{refund}")).json(&body);
+        Ok(self.ask::<WireRefund>(call).await?.into())
     }
 
     pub(super) async fn refunds(&self, intent_id: &str) -> Result<Vec<ProviderRefund>, ProviderError> {
         #[derive(Deserialize)]
         struct List {
-            refunds: Vec<ProviderRefund>,
+            refunds: Vec<WireRefund>,
         }
         let call = self.call(Method::GET, "refunds").query(&[("payment_intent", intent_id)]);
-        Ok(ask::<List>(call).await?.refunds)
+        Ok(self.ask::<List>(call).await?.refunds.into_iter().map(Into::into).collect())
     }
 
     /// What the ledger says has happened, a page of intents behind `cursor`: for whoever compares it with the orders.
@@ -127,13 +136,13 @@ impl Client {
         if let Some(cursor) = cursor {
             call = call.query(&[("cursor", cursor)]);
         }
-        ask(call).await
+        self.ask(call).await
     }
 
     pub(super) async fn register_webhook(&self, name: &str, url: &str) -> Result<(), ProviderError> {
         let body = json!({ "url": url, "secret": self.access.webhook_secret });
         let call = self.call(Method::PUT, &format!("webhook_endpoints/{name}")).json(&body);
-        ask::<Value>(call).await?;
+        self.ask::<Value>(call).await?;
         Ok(())
     }
 
@@ -147,6 +156,52 @@ impl Client {
 
     fn call(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/v1/{path}", self.access.url)).bearer_auth(&self.access.api_key)
+    }
+
+    /// Sends a request and sorts the answers: done, refused for good, or nobody knows.
+    async fn ask<T: DeserializeOwned>(&self, call: RequestBuilder) -> Result<T, ProviderError> {
+        let unknown =
+            |error: reqwest::Error| ProviderError::Unknown(anyhow::Error::new(error).context("asking the provider"));
+        let response = call.send().await.map_err(unknown)?;
+        let status = response.status();
+        let retry_after_s = response.headers().get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
+        let body = response.bytes().await.map_err(unknown)?;
+        self.watch_key(status);
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .context("reading the provider's answer")
+                .map_err(ProviderError::Unknown);
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(ProviderError::RateLimited { retry_after: Duration::from_secs(retry_after_s.unwrap_or(1)) });
+        }
+        let refusal: Option<WireRefusal> = serde_json::from_slice(&body).ok();
+        match refusal {
+            Some(it) if is_decision(status) => Err(ProviderError::Refused {
+                code: it.code,
+                message: it.message,
+                intent: it.payment_intent.map(|it| Box::new(it.into())),
+            }),
+            // A refusal that does not read like one of the provider's comes from something in between.
+            it => {
+                let code = it.map_or_else(|| "no code".into(), |it| it.code);
+                Err(ProviderError::Unknown(anyhow!("the provider answered {status} ({code})")))
+            }
+        }
+    }
+
+    /// A key that the provider does not take, or takes no more, stops every payment and refund until somebody gives us a
+    /// good one.
+    fn watch_key(&self, status: StatusCode) {
+        let denied = is_denied(status);
+        if denied {
+            metrics::counter!("showcart_provider_denied_total").increment(1);
+        }
+        if denied && !self.denied.swap(true, Ordering::Relaxed) {
+            tracing::error!(%status, "the payment provider does not take our API key; everything waits for a good one");
+        } else if status.is_success() {
+            self.denied.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -194,6 +249,22 @@ impl From<WireIntent> for Intent {
     }
 }
 
+/// A refund as the sandbox writes it.
+#[derive(Deserialize)]
+struct WireRefund {
+    id: String,
+    amount_minor: i64,
+    status: RefundStatus,
+    metadata: BTreeMap<String, String>,
+}
+
+impl From<WireRefund> for ProviderRefund {
+    fn from(it: WireRefund) -> ProviderRefund {
+        let refund_id = it.metadata.get("refund_id").and_then(|it| it.parse().ok());
+        ProviderRefund { id: it.id, amount_minor: it.amount_minor, status: it.status, refund_id }
+    }
+}
+
 /// A refusal as the sandbox writes it.
 #[derive(Deserialize)]
 struct WireRefusal {
@@ -202,31 +273,12 @@ struct WireRefusal {
     payment_intent: Option<WireIntent>,
 }
 
-/// Sends a request and sorts the answers: done, refused for good, or nobody knows.
-async fn ask<T: DeserializeOwned>(call: RequestBuilder) -> Result<T, ProviderError> {
-    let unknown =
-        |error: reqwest::Error| ProviderError::Unknown(anyhow::Error::new(error).context("asking the provider"));
-    let response = call.send().await.map_err(unknown)?;
-    let status = response.status();
-    let retry_after_s = response.headers().get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
-    let body = response.bytes().await.map_err(unknown)?;
-    if status.is_success() {
-        return serde_json::from_slice(&body).context("reading the provider's answer").map_err(ProviderError::Unknown);
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(ProviderError::RateLimited { retry_after: Duration::from_secs(retry_after_s.unwrap_or(1)) });
-    }
-    let refusal: Option<WireRefusal> = serde_json::from_slice(&body).ok();
-    match refusal {
-        Some(it) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Err(ProviderError::Refused {
-            code: it.code,
-            message: it.message,
-            intent: it.payment_intent.map(|it| Box::new(it.into())),
-        }),
-        // A refusal that does not read like one of the provider's comes from something in between.
-        it => {
-            let code = it.map_or_else(|| "no code".into(), |it| it.code);
-            Err(ProviderError::Unknown(anyhow!("the provider answered {status} ({code})")))
-        }
-    }
+fn is_denied(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Whether a refusal is about what was asked: then asking again changes nothing. One about who asked, or when, says nothing
+/// about it.
+fn is_decision(status: StatusCode) -> bool {
+    status.is_client_error() && !is_denied(status) && status != StatusCode::REQUEST_TIMEOUT
 }

@@ -32,6 +32,8 @@ row! {
         pub(super) intent_id: String,
         pub(super) amount_minor: i64,
         pub(super) status: RefundStatus,
+        /// An object of texts.
+        pub(super) metadata: String,
         pub(super) created_at: Millis,
     }
 }

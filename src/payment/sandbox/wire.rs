@@ -83,7 +83,7 @@ impl<'a> IntentView<'a> {
             amount_received_minor: it.received_minor,
             amount_refunded_minor: it.refunded_minor,
             currency: &it.currency,
-            metadata: serde_json::from_str(&it.metadata).expect("the ledger wrote the metadata as JSON"),
+            metadata: written(&it.metadata),
             last_payment_error: it.last_error.as_deref().map(|it| json!({ "code": it, "message": why(it) })),
             next_action,
             created_at: it.created_at,
@@ -103,6 +103,7 @@ pub(super) struct RefundView<'a> {
     payment_intent: &'a str,
     amount_minor: i64,
     status: RefundStatus,
+    metadata: &'a RawValue,
     created_at: Millis,
     sandbox: &'static str,
 }
@@ -114,10 +115,16 @@ impl<'a> RefundView<'a> {
             payment_intent: &it.intent_id,
             amount_minor: it.amount_minor,
             status: it.status,
+            metadata: written(&it.metadata),
             created_at: it.created_at,
             sandbox: NOTICE,
         }
     }
+}
+
+/// Metadata as it lies in the ledger.
+fn written(metadata: &str) -> &RawValue {
+    serde_json::from_str(metadata).expect("the ledger wrote the metadata as JSON")
 }
 
 /// The sentence that belongs to a code.

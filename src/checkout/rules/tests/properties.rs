@@ -10,7 +10,7 @@ const PRODUCTS: usize = 2;
 #[derive(Debug, Clone)]
 enum Op {
     Hold { buyer: usize, key: usize, lines: Vec<(bool, usize, i64)>, ago_ms: i64 },
-    Pay { hold: usize },
+    Pay { hold: usize, key: usize },
     Open { payment: usize },
     Succeed { payment: usize, off_by: i64, other_intent: bool },
     Cancel { payment: usize },
@@ -21,8 +21,8 @@ enum Op {
     SetCap { sale: usize, cap: i64 },
     Allocate { product: usize, allocated: i64 },
     EndShow,
-    Refund { order: usize, amount: Option<i64>, restock: bool },
-    Accept { refund: usize },
+    Refund { order: usize, instead_of: Option<usize>, amount: Option<i64>, restock: bool },
+    Accept { refund: usize, pending: bool },
     Fail { refund: usize },
 }
 
@@ -32,7 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..5_usize, 0..30_usize, prop::collection::vec(line, 1..3), 0..5_000_i64)
             .prop_map(|(buyer, key, lines, ago_ms)| Op::Hold { buyer, key, lines, ago_ms }),
-        8 => one.clone().prop_map(|hold| Op::Pay { hold }),
+        8 => (one.clone(), 0..30_usize).prop_map(|(hold, key)| Op::Pay { hold, key }),
         2 => one.clone().prop_map(|payment| Op::Open { payment }),
         8 => (one.clone(), prop_oneof![9 => Just(0_i64), 1 => -1..2_i64], prop::bool::weighted(0.1))
             .prop_map(|(payment, off_by, other_intent)| Op::Succeed { payment, off_by, other_intent }),
@@ -44,9 +44,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => one.clone().prop_map(|sale| Op::EndSale { sale }),
         1 => (one.clone(), 1..6_i64).prop_map(|(sale, cap)| Op::SetCap { sale, cap }),
         2 => (one.clone(), 0..8_i64).prop_map(|(product, allocated)| Op::Allocate { product, allocated }),
-        3 => (one.clone(), prop::option::of(0..1_500_i64), any::<bool>())
-            .prop_map(|(order, amount, restock)| Op::Refund { order, amount, restock }),
-        3 => one.clone().prop_map(|refund| Op::Accept { refund }),
+        4 => (one.clone(), prop::option::of(one.clone()), prop::option::of(0..1_500_i64), any::<bool>())
+            .prop_map(|(order, instead_of, amount, restock)| Op::Refund { order, instead_of, amount, restock }),
+        4 => (one.clone(), any::<bool>()).prop_map(|(refund, pending)| Op::Accept { refund, pending }),
         1 => one.prop_map(|refund| Op::Fail { refund }),
     ]
 }
@@ -92,10 +92,11 @@ impl World {
                     metadata: None,
                 })
             }
-            Op::Pay { hold } => {
+            Op::Pay { hold, key } => {
                 let hold_id = pick(&rows.holds, *hold)?;
                 let buyer = rows.holds[&hold_id].buyer.clone();
-                Command::Pay { hold_id, buyer, order_id: self.id("ord_"), payment_id: self.id("pay_") }
+                let key = format!("key{key}").into();
+                Command::Pay { hold_id, buyer, key, order_id: self.id("ord_"), payment_id: self.id("pay_") }
             }
             Op::Open { payment } => {
                 let payment_id = pick(&rows.payments, *payment)?;
@@ -141,15 +142,23 @@ impl World {
                 listing: Some(Listing { list_price_minor: 1_000, position: 1 }),
             },
             Op::EndShow => Command::EndShow,
-            Op::Refund { order, amount, restock } => Command::Refund {
-                order_id: pick(&rows.orders, *order)?,
-                amount_minor: *amount,
-                restock: *restock,
-                refund_id: self.id("rfd_"),
-            },
-            Op::Accept { refund } => {
+            Op::Refund { order, instead_of, amount, restock } => {
+                let failed = instead_of.and_then(|it| pick(&rows.refunds, it));
+                let order_id = match failed {
+                    Some(failed) => rows.refunds[&failed].order_id,
+                    None => pick(&rows.orders, *order)?,
+                };
+                Command::Refund {
+                    order_id,
+                    instead_of: failed,
+                    amount_minor: *amount,
+                    restock: *restock,
+                    refund_id: self.id("rfd_"),
+                }
+            }
+            Op::Accept { refund, pending } => {
                 let refund_id = pick(&rows.refunds, *refund)?;
-                Command::RefundAccepted { refund_id, provider_refund_id: "re".into() }
+                Command::RefundAccepted { refund_id, provider_refund_id: "re".into(), pending: *pending }
             }
             Op::Fail { refund } => Command::RefundFailed { refund_id: pick(&rows.refunds, *refund)? },
         })

@@ -9,10 +9,11 @@
 //! sale flash mug 700 cap 3 limit 1 [from 10s] [to 60s]
 //! endsale flash [v2] · cap flash 5
 //! hold ann/k1 flash*2 mug [ago 5s] [body b]    arrived 5 s ago; another fingerprint
-//! pay · open · cancel · abandon · release · free ann/k1
+//! pay ann/k1 [key x]                           another Idempotency-Key than its hold's name
+//! open · cancel · abandon · release · free ann/k1
 //! succeed ann/k1 [amount 1] [in USD] [intent x] [charge 2]
 //! charge ann/k1                               the provider knows of a second payment, `charge 2` below
-//! refund r1 ann/k1 [300] [restock] · accepted r1 · failed r1 · accepted @ann/k1
+//! refund r1 ann/k1 [300] [restock] [for r0] · accepted r1 [pending] · failed r1 · accepted @ann/k1 [@2ann/k1: the second]
 //! is mug 5/1/0 10/5                            allocated/held/sold, on hand/fenced
 //! is flash 3/1/0                               cap/held/sold
 //! gmv 1 700 0                                  orders, GMV, refunded
@@ -247,6 +248,7 @@ impl Script {
             "pay" => Command::Pay {
                 hold_id: self.hold(name),
                 buyer: option(words, "by").map_or_else(buyer, |it| it.parse().unwrap()),
+                key: option(words, "key").unwrap_or(name).into(),
                 order_id: self.world.id("ord_"),
                 payment_id: self.world.id("pay_"),
             },
@@ -284,11 +286,16 @@ impl Script {
                 Command::Refund {
                     refund_id,
                     order_id: self.order(words[2]),
+                    instead_of: option(words, "for").map(|it| self.refund(it)),
                     amount_minor: words.get(3).and_then(|it| it.parse().ok()),
                     restock: words.contains(&"restock"),
                 }
             }
-            "accepted" => Command::RefundAccepted { refund_id: self.refund(name), provider_refund_id: "re_1".into() },
+            "accepted" => Command::RefundAccepted {
+                refund_id: self.refund(name),
+                provider_refund_id: "re_1".into(),
+                pending: words.contains(&"pending"),
+            },
             "failed" => Command::RefundFailed { refund_id: self.refund(name) },
             other => panic!("{other} is no command"),
         })
@@ -297,8 +304,9 @@ impl Script {
     /// By its name in the script; one that the rules made has none, `@ann/k1` is the first of that hold's order.
     fn refund(&mut self, name: &str) -> RefundId {
         if let Some(hold) = name.strip_prefix('@') {
-            let order_id = self.order(hold);
-            return self.world.rows.refunds.values().find(|it| it.order_id == order_id).unwrap().refund_id;
+            let order_id = self.order(hold.trim_start_matches('2'));
+            let mut of_order = self.world.rows.refunds.values().filter(|it| it.order_id == order_id);
+            return of_order.nth(usize::from(hold.starts_with('2'))).unwrap().refund_id;
         }
         match self.refunds.get(name) {
             Some(it) => *it,
@@ -324,7 +332,10 @@ fn describe(answer: &Answer) -> String {
         Answer::Sale(it) => it.state.to_string(),
         Answer::Allocation(it) => format!("allocated {}", it.allocated),
         Answer::Show(it) => it.state.to_string(),
-        Answer::Refund(it) => format!("{} {} {}", it.reason, it.state, it.amount_minor),
+        Answer::Refund(it) => {
+            let pending = if it.pending { ", pending" } else { "" };
+            format!("{} {} {}{pending}", it.reason, it.state, it.amount_minor)
+        }
         Answer::Refused(it) => describe_refusal(it),
     }
 }
@@ -508,7 +519,7 @@ fn taps_count_at_their_arrival() {
         open ann/k1                               -> open
         succeed ann/k1                            -> paid
         gmv 1 700 0
-        endsale flash                             -> conflict
+        endsale flash                             -> ended ! -
         sale second mug 600 cap 3 limit 1 from 10s -> armed
         endsale second                            -> ended ! all:sale.ended
         hold dan/k1 second ago 5s                 -> sale_ended
@@ -731,6 +742,13 @@ fn late_money_takes_a_free_unit_of_the_show_then_of_the_product_then_goes_back()
         accepted @cid/k1                          -> unfulfilled accepted 1000 ! -
         failed @cid/k1                            -> unfulfilled failed 1000 ! desk:refund.failed
         gmv 2 2000 0
+        refund r1 cid/k1                          -> unfulfilled requested 1000
+        accepted r1                               -> unfulfilled accepted 1000
+        failed r1                                 -> unfulfilled failed 1000
+        refund r2 cid/k1 300                      -> unfulfilled requested 300
+        accepted r2                               -> unfulfilled accepted 300
+        refund r3 cid/k1 701                      -> refund_too_large 700
+        gmv 2 2000 0
         ",
     );
 }
@@ -784,7 +802,21 @@ fn the_wrong_amount_is_never_silently_paid() {
         accepted @ann/k1 -> mismatch accepted 999 ! desk:order.refunded ann:refund.sent
         gmv 0 0 0
         succeed bob/k1 in USD -> needs_review ! desk:payment.mismatch desk:order.unfulfilled bob:order.unfulfilled
-        refund r1 bob/k1                          -> conflict
+        refund r1 bob/k1                          -> refund_too_large 0
+        is mug 2/0/0 10/2
+        failed @bob/k1                            -> mismatch failed 1000 ! desk:refund.failed
+        refund r1 bob/k1 restock                  -> invalid restock
+        refund r1 bob/k1 for r9                   -> not_found
+        refund r1 bob/k1 1001                     -> refund_too_large 1000
+        refund r1 bob/k1 400                      -> mismatch requested 400 ! -
+        refund r1 bob/k1 400                      -> mismatch requested 400 ! -
+        refund r2 bob/k1 for @bob/k1              -> mismatch requested 600
+        refund r3 bob/k1                          -> refund_too_large 0
+        refund r3 bob/k1 for r2                   -> conflict
+        accepted r1                               -> mismatch accepted 400 ! desk:order.refunded bob:refund.sent
+        failed r2                                 -> mismatch failed 600 ! desk:refund.failed
+        refund r3 bob/k1 for r2                   -> mismatch requested 600
+        gmv 0 0 0
         is mug 2/0/0 10/2
         ",
     );
@@ -810,6 +842,17 @@ fn a_second_charge_goes_back() {
         accepted @ann/k1 -> duplicate accepted 1000 ! desk:order.refunded ann:refund.sent
         gmv 1 1000 0
         refund r1 ann/k1                          -> requested requested 1000
+        failed @2ann/k1                           -> duplicate failed 1000 ! desk:refund.failed
+        refund r2 ann/k1                          -> refund_too_large 0
+        refund r2 ann/k1 for @ann/k1              -> conflict
+        refund r2 ann/k1 for @2ann/k1             -> duplicate requested 1000
+        accepted r2                               -> duplicate accepted 1000
+        refund r3 ann/k1 for @2ann/k1             -> refund_too_large 0
+        gmv 1 1000 0
+        accepted r1                               -> requested accepted 1000
+        gmv 1 0 1000
+        failed r1                                 -> requested failed 1000
+        refund r3 ann/k1 for r1                   -> requested requested 1000
         ",
     );
 }
@@ -834,13 +877,15 @@ fn refunds_move_gmv_when_accepted_and_never_exceed_the_order() {
         refund r1 ann/k1 400                      -> requested requested 400 ! -
         refund r2 ann/k1 1001                     -> refund_too_large 1000
         gmv 1 1400 0
-        accepted r1 -> requested accepted 400 ! desk:order.refunded ann:refund.sent
+        accepted r1 pending -> requested accepted 400, pending ! desk:order.refunded ann:refund.sent
+        accepted r1 pending                       -> requested accepted 400, pending ! -
         accepted r1                               -> requested accepted 400 ! -
+        accepted r1 pending                       -> requested accepted 400 ! -
         gmv 1 1000 400
         is mug 2/0/2 8/0
         refund r2 ann/k1 restock                  -> requested requested 1000
         refund r3 ann/k1                          -> refund_too_large 0
-        accepted r2 -> requested accepted 1000 ! desk:order.refunded ann:refund.sent all:sale.restocked
+        accepted r2 pending -> requested accepted 1000, pending ! desk:order.refunded ann:refund.sent all:sale.restocked
         gmv 1 0 1400
         is mug 2/0/0 10/2
         is flash 2/0/0
