@@ -142,7 +142,7 @@ async fn watch(
         Ok(it) => it,
         Err(why) => return Box::pin(turn_away(&socket, early, limits, why)).await,
     };
-    let seat = app
+    let joined = app
         .live
         .join(
             show,
@@ -155,9 +155,9 @@ async fn watch(
             },
         )
         .await;
-    let Some(seat) = seat else {
-        socket.close(Close::Restarting);
-        return live::read(&socket, early, limits, &mut Nobody).await;
+    let seat = match joined {
+        Ok(it) => it,
+        Err(why) => return Box::pin(turn_away(&socket, early, limits, why)).await,
     };
     let session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
     tokio::spawn(stay(socket, early, limits, session, (seat, place)));
@@ -195,7 +195,7 @@ async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, 
         Ok(false) => return Err(Close::NoShow),
         Err(error) => {
             tracing::warn!(%error, "a viewer could not be admitted");
-            return Err(Close::Restarting);
+            return Err(Close::Unavailable);
         }
     }
     let (caller, guest) = match token {

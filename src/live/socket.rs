@@ -21,54 +21,45 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WsFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
-/// Why a socket is closed. 40xx: do not retry. 41xx: back off. 42xx: come back now and resume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
-    Unsupported,
-    TooBig,
-    NotText,
-    Broken,
-    BadToken,
-    Forbidden,
-    NoShow,
-    Slow,
-    RateLimited,
-    TokenExpired,
-    Restarting,
+macro_rules! closes {
+    ($($name:ident = $code:literal $reason:literal),* $(,)?) => {
+        /// Why a socket is closed. 40xx: do not retry. 41xx: back off. 42xx: come back now and resume.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Close {
+            $($name),*
+        }
+
+        impl Close {
+            pub const ALL: &[Close] = &[$(Close::$name),*];
+
+            pub fn code(self) -> u16 {
+                match self {
+                    $(Close::$name => $code),*
+                }
+            }
+
+            pub fn reason(self) -> &'static str {
+                match self {
+                    $(Close::$name => $reason),*
+                }
+            }
+        }
+    };
 }
 
-impl Close {
-    pub fn code(self) -> u16 {
-        match self {
-            Close::Broken => 1002,
-            Close::Unsupported => 1003,
-            Close::NotText => 1007,
-            Close::TooBig => 1009,
-            Close::Restarting => 1012,
-            Close::BadToken => 4001,
-            Close::TokenExpired => 4002,
-            Close::Forbidden => 4003,
-            Close::NoShow => 4004,
-            Close::Slow => 4108,
-            Close::RateLimited => 4110,
-        }
-    }
-
-    pub fn reason(self) -> &'static str {
-        match self {
-            Close::Broken => "protocol error",
-            Close::Unsupported => "text messages only",
-            Close::NotText => "not UTF-8",
-            Close::TooBig => "message too big",
-            Close::Restarting => "restarting",
-            Close::BadToken => "bad token",
-            Close::TokenExpired => "token expired",
-            Close::Forbidden => "forbidden",
-            Close::NoShow => "no such show",
-            Close::Slow => "too slow",
-            Close::RateLimited => "too many messages",
-        }
-    }
+closes! {
+    Broken = 1002 "protocol error",
+    Unsupported = 1003 "text messages only",
+    NotText = 1007 "not UTF-8",
+    TooBig = 1009 "message too big",
+    Restarting = 1012 "restarting",
+    BadToken = 4001 "bad token",
+    TokenExpired = 4002 "token expired",
+    Forbidden = 4003 "forbidden",
+    NoShow = 4004 "no such show",
+    Unavailable = 4103 "unavailable",
+    Slow = 4108 "too slow",
+    RateLimited = 4110 "too many messages",
 }
 
 /// A whole text frame, encoded once for everybody: frames of servers are not masked.

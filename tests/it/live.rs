@@ -158,6 +158,42 @@ both! {
     }
 }
 
+/// Makes every reading of a table fail, as if the database were broken, until it is called with the names turned round.
+async fn rename_table(shop: &Shop, from: &str, to: &str) {
+    let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+    let rename: &'static str = format!("alter table {from} rename to {to}").leak();
+    query(rename).run(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+both! {
+    async fn who_waits_for_a_room_that_cannot_be_read_is_told_to_come_back_later_and_then_let_in(shop) {
+        let show = shop.live_show().await;
+        rename_table(&shop, "gauge", "gone").await;
+        let refused = join_all((0..20).map(async |_| Raw::connect(&shop, show, "").await.closed().await));
+        assert_eq!(refused.await, [4103; 20], "nobody waits for ever");
+        rename_table(&shop, "gone", "gauge").await;
+        // Whoever came meanwhile and whoever comes now: the room tries again by itself.
+        assert_eq!(Viewer::join(&shop, show, "").await.position, 1);
+    }
+}
+
+both! {
+    async fn who_waits_for_a_picture_that_cannot_be_read_is_told_to_come_back_later_and_others_go_on(shop) {
+        let (show, other) = (shop.live_show().await, shop.live_show().await);
+        let lamp = shop.product("lamp").await;
+        let mut witness = Viewer::join(&shop, show, "").await;
+        rename_table(&shop, "banner", "gone").await;
+        let mut refused = Raw::connect(&shop, other, "").await;
+        refused.next_of("hello").await;
+        assert_eq!(refused.closed().await, 4103, "nobody waits for ever");
+        shop.pin(show, &lamp).await;
+        witness.until(|it| it.pinned() == Some("The lamp")).await;
+        rename_table(&shop, "gone", "banner").await;
+        assert_eq!(Viewer::join(&shop, other, "").await.position, 1);
+    }
+}
+
 both! {
     async fn a_restored_backup_has_a_new_epoch_and_everybody_begins_anew(shop) {
         let show = shop.live_show().await;
