@@ -28,7 +28,7 @@ use crate::ids::{BuyerId, GuestId, PollId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, ShowState, Snapshot, Socket, Source};
 use crate::request::{Path, Peer, Place};
 use crate::scene::{Scene, Stage};
-use crate::{ballot, order, overlay, pin, poll, sale, show};
+use crate::{ballot, lineup, order, overlay, pin, poll, sale, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/live", get(connect))
@@ -388,10 +388,15 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
         started_at: show_row.started_at,
         ended_at: show_row.ended_at,
     };
-    let (_, pin) = pin::current(tx, show).await?;
-    let sales = sale::on_stage(tx, show).await?;
-    let mut scene =
-        Scene { show: stage, pin, sales, banners: BTreeMap::new(), timers: BTreeMap::new(), polls: BTreeMap::new() };
+    let mut scene = Scene {
+        show: stage,
+        lineup: lineup::told(tx, show).await?,
+        pin: pin::current(tx, show).await?.1,
+        sales: sale::on_stage(tx, show).await?,
+        banners: BTreeMap::new(),
+        timers: BTreeMap::new(),
+        polls: BTreeMap::new(),
+    };
     // The end of a show clears its stage, whatever the stage clock has still to write down.
     if scene.show.state == ShowState::Live {
         scene.banners = overlay::banners(tx, show).await?;

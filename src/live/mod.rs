@@ -35,8 +35,8 @@ use crate::ids::{BuyerId, NodeId, ShowId};
 
 pub use self::change::Change;
 pub use self::event::{
-    Audience, Banner, BannerStyle, Card, EndReason, Event, PaidLine, PaidOrder, Pin, PollOnStage, PollResult,
-    RefundedOrder, SaleOnStage, Timer,
+    Audience, Banner, BannerStyle, Card, EndReason, Event, ListedProduct, PaidLine, PaidOrder, Pin, PollOnStage,
+    PollResult, RefundedOrder, SaleOnStage, Timer,
 };
 pub use self::log::{
     Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauge_value, gauges, head,

@@ -416,6 +416,16 @@ both! {
 /// [`obey`].
 #[derive(Debug, Clone)]
 enum Stage {
+    /// Puts a product into the line-up, or another place of it.
+    List {
+        product: usize,
+        position: i64,
+    },
+    /// Changes a product in the catalogue, whatever is on screen of it.
+    Rename {
+        product: usize,
+        take: i64,
+    },
     Pin {
         product: usize,
     },
@@ -446,6 +456,8 @@ enum Stage {
 
 fn any_stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
+        2 => (0..2usize, 0..3i64).prop_map(|(product, position)| Stage::List { product, position }),
+        2 => (0..2usize, 0..5i64).prop_map(|(product, take)| Stage::Rename { product, take }),
         6 => (0..2usize).prop_map(|product| Stage::Pin { product }),
         2 => Just(Stage::Unpin),
         3 => moments().prop_map(|duration_ms| Stage::Banner { duration_ms }),
@@ -474,6 +486,8 @@ async fn one_of(node: &Door, list: &str, id: &str, index: Index) -> Option<Strin
     (!ids.is_empty()).then(|| index.get(&ids).to_string())
 }
 
+const SKUS: [&str; 2] = ["lamp", "vase"];
+
 /// Does it over HTTP; a refusal (the show has ended) is as good an answer as any.
 async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
     let path = |what: &str| format!("/v1/shows/{show}/{what}");
@@ -488,6 +502,15 @@ async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
     };
     let Some(target) = target else { return };
     let answer = match stage {
+        Stage::List { product, position } => {
+            let listing = json!({ "allocated": 5, "position": position });
+            host.put(&path(&format!("lineup/{}", products[*product])), listing).await
+        }
+        Stage::Rename { product, take } => {
+            let (sku, title) = (SKUS[*product], format!("Take {take}"));
+            let renamed = json!({ "title": title, "price_minor": 2_500 + take, "currency": "EUR" });
+            host.put(&format!("/v1/products/{sku}"), renamed).await
+        }
         Stage::Pin { product } => host.put(&pin, json!({ "product_id": products[*product] })).await,
         Stage::Unpin => host.delete(&pin).await,
         Stage::Banner { duration_ms } => {
@@ -543,13 +566,14 @@ async fn last_seq(shop: &Shop, show: ShowId) -> i64 {
     live::head(&mut tx, show).await.unwrap().unwrap().last_seq.0
 }
 
-/// Waits until nothing is left that time ends or starts within the test.
+/// Waits until nothing is left that time ends or starts within the test, and nothing that viewers were not told.
 async fn nothing_ends_soon(shop: &Shop, show: ShowId) {
     loop {
         let mut tx = shop.app.db.read().await.unwrap();
         let soon = tx.now().await.unwrap() + Duration::from_secs(30);
         let (left,): (i64,) = query(
-            "select (select count(*) from banner b join show s on s.show_id = b.show_id
+            "select (select count(*) from listing_due where show_id = $1)
+                  + (select count(*) from banner b join show s on s.show_id = b.show_id
                      where b.show_id = $1 and b.ended_at is null and (b.ends_at < $2 or s.ended_at is not null))
                   + (select count(*) from timer t join show s on s.show_id = t.show_id
                      where t.show_id = $1 and t.ended_at is null and (t.ends_at < $2 or s.ended_at is not null))
@@ -611,10 +635,53 @@ async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[
 }
 
 both! {
+    async fn a_product_of_the_line_up_that_changes_is_told_of_whoever_changed_it(shop) {
+        let (show, lamp) = shop.show_with(5).await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        let listed = |viewer: &Viewer| {
+            let scene = viewer.scene.as_ref().unwrap();
+            scene.lineup.values().map(|it| (it.position, it.product.title.clone(), it.product.price_minor)).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&viewer), [(0, "The lamp".into(), 2_500)]);
+        let vase = shop.product("vase").await;
+        shop.stock("vase", 5).await;
+        let host = shop.host();
+        host.put(&format!("/v1/shows/{show}/lineup/{vase}"), json!({ "allocated": 1, "position": 7 })).await.ok();
+        viewer.until(|it| listed(it).len() == 2).await;
+        assert_eq!(viewer.kinds(), ["lineup.set"]);
+
+        // By hand and by import; the price stays what the show charges until the product is listed again.
+        shop.pin(show, &lamp).await;
+        let renamed = json!({ "title": "The last lamps", "price_minor": 2_000, "currency": "EUR" });
+        host.put("/v1/products/lamp", renamed).await.ok();
+        viewer.until(|it| listed(it)[0].1 == "The last lamps").await;
+        let rows = json!([{ "sku": "vase", "title": "The blue vase", "price": "30.00", "currency": "EUR" }]);
+        let job = host.request(reqwest::Method::POST, "/v1/imports?currency=EUR").header("idempotency-key", "blue").json(&rows);
+        assert!(job.send().await.unwrap().status().is_success());
+        viewer.until(|it| listed(it)[1].1 == "The blue vase").await;
+        assert_eq!(listed(&viewer), [(0, "The last lamps".into(), 2_500), (7, "The blue vase".into(), 2_500)]);
+        host.put(&format!("/v1/shows/{show}/lineup/{lamp}"), json!({ "allocated": 5 })).await.ok();
+        viewer.until(|it| listed(it)[0].2 == 2_000).await;
+        assert_eq!(viewer.pinned(), Some("The lamp"), "what is pinned stays as it was");
+
+        // Nothing that viewers see has changed: nothing is said.
+        let said = viewer.entries.len();
+        host.put(&format!("/v1/shows/{show}/lineup/{lamp}"), json!({ "allocated": 4 })).await.ok();
+        shop.pin(show, &vase).await;
+        viewer.until(|it| it.pinned() == Some("The blue vase")).await;
+        assert_eq!(viewer.entries.len(), said + 1);
+        let truth = Viewer::join(&shop, show, "").await;
+        assert_eq!(viewer.scene, truth.scene);
+    }
+}
+
+both! {
     async fn a_snapshot_and_what_follows_it_lead_where_the_whole_log_leads(shop) {
         let other = shop.second_node().await;
-        let products = [shop.product("lamp").await, shop.product("vase").await];
-        shop.stock("lamp", 1_000).await;
+        let products = [shop.product(SKUS[0]).await, shop.product(SKUS[1]).await];
+        for sku in SKUS {
+            shop.stock(sku, 1_000).await;
+        }
         let config = proptest::test_runner::Config { cases: 6, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
         let steps = proptest::collection::vec(any_step(), 1..40);
         let result = tokio::task::block_in_place(|| {
