@@ -33,6 +33,7 @@ pub const MIGRATIONS: Migrations = &[
     (5, "stage", include_str!("../migrations/0005_stage.sql")),
     (6, "import", include_str!("../migrations/0006_import.sql")),
     (7, "settle", include_str!("../migrations/0007_settle.sql")),
+    (8, "lineup", include_str!("../migrations/0008_lineup.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.

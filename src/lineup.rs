@@ -1,4 +1,12 @@
 //! The line-up: the products of a show, and the units that are ring-fenced for it.
+//!
+//! What viewers see of it is made of two things that change apart from each other: the allocation (its lane writes it) and the
+//! product (the shop does, one by one or with an import). So nobody who changes something says it; `listing` holds what viewers
+//! were told, and [`tell`] brings it up to date with entries in the same commit. It is called by whoever changes a line-up, and
+//! [`run`] looks for everything else.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::routing::{get, put};
@@ -8,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::checkout::rules::{Answer, Command, Listing};
-use crate::db::{Tx, query, row};
+use crate::db::{Turn, Tx, query, row};
 use crate::error::Code;
 use crate::error::{Result, problem};
 use crate::ids::{ProductId, ShowId};
-use crate::live::Card;
+use crate::live::{Audience, Card, Event, ListedProduct};
 use crate::money::Currency;
 use crate::product;
 use crate::refusal::refused;
@@ -84,14 +92,20 @@ async fn write(
     let listing = Some(Listing { list_price_minor: product.price_minor, position: new.position });
     let command = Command::SetAllocation { product_id: product.product_id, allocated: new.allocated, listing };
     match app.checkout.control(show, command).await? {
-        Answer::Allocation(it) => Ok(Json(Listed {
-            product: product.card(),
-            position: it.position,
-            left: it.free(),
-            allocated: it.allocated,
-            held: it.held,
-            sold: it.sold,
-        })),
+        Answer::Allocation(it) => {
+            if let Err(error) = tell(&app, show, Turn::Host).await {
+                // The line-up has changed all the same; viewers hear of it at the next look.
+                tracing::warn!(show.id = %show, %error, "viewers could not be told of a line-up");
+            }
+            Ok(Json(Listed {
+                product: product.card(),
+                position: it.position,
+                left: it.free(),
+                allocated: it.allocated,
+                held: it.held,
+                sold: it.sold,
+            }))
+        }
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to a listing: {other:?}").into()),
     }
@@ -134,4 +148,125 @@ pub async fn read(tx: &mut Tx, show: ShowId) -> Result<Vec<Listed>> {
         sold: it.sold,
     };
     Ok(rows.into_iter().map(listed).collect())
+}
+
+/// Between two looks; a changed product is on screen within this.
+const LOOK: Duration = Duration::from_millis(500);
+/// Looking takes at most this part of the time, however long line-ups are.
+const LOOK_SHARE: u32 = 20;
+/// Entries of one commit, while which everybody else of the show waits.
+const TOLD_MAX: usize = 100;
+
+/// Looks for what viewers have not been told, until the process stops taking requests.
+pub async fn run(app: App) {
+    while !app.is_draining() {
+        let began = Instant::now();
+        if let Err(error) = look(&app).await {
+            tracing::warn!(%error, "line-ups could not be looked at; trying again");
+        }
+        tokio::time::sleep(LOOK.max(began.elapsed() * LOOK_SHARE)).await;
+    }
+}
+
+async fn look(app: &App) -> Result<()> {
+    let shows: Vec<(ShowId,)> =
+        query("select distinct show_id from listing_due").all(&mut app.db.read().await?).await?;
+    for (show,) in shows {
+        // What goes wrong in one show must not keep the others waiting.
+        if let Err(error) = tell(app, show, Turn::Control).await {
+            tracing::warn!(show.id = %show, %error, "viewers could not be told of a line-up; trying again");
+        }
+    }
+    Ok(())
+}
+
+row! {
+    struct ListingRow {
+        product_id: ProductId,
+        position: i64,
+        sku: String,
+        title: String,
+        variant: Option<String>,
+        price_minor: i64,
+        compare_at_minor: Option<i64>,
+        currency: Currency,
+        image_url: Option<String>,
+    }
+}
+
+impl From<ListingRow> for ListedProduct {
+    fn from(it: ListingRow) -> ListedProduct {
+        let product = Card {
+            product_id: it.product_id,
+            sku: it.sku,
+            title: it.title,
+            variant: it.variant,
+            price_minor: it.price_minor,
+            compare_at_minor: it.compare_at_minor,
+            currency: it.currency,
+            image_url: it.image_url,
+        };
+        ListedProduct { position: it.position, product }
+    }
+}
+
+/// Tells viewers of everything in the line-up that differs from what they were told.
+async fn tell(app: &App, show: ShowId, turn: Turn) -> Result<()> {
+    loop {
+        // Under the lock on the head, so that of two who look at the same time one finds nothing left.
+        let mut change = app.live.change(show, turn).await?;
+        let due: Vec<ListingRow> = query(
+            "select product_id, position, sku, title, variant, price_minor, compare_at_minor, currency, image_url
+             from listing_due where show_id = $1 order by position, product_id limit $2",
+        )
+        .bind(show)
+        .bind(TOLD_MAX as i64)
+        .all(change.tx())
+        .await?;
+        let count = due.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let due: Vec<ListedProduct> = due.into_iter().map(Into::into).collect();
+        query(
+            "insert into listing (show_id, product_id, position, sku, title, variant, price_minor, compare_at_minor, currency,
+                                  image_url)
+             select $1, value->'product'->>'product_id', cast(value->>'position' as bigint), value->'product'->>'sku',
+                    value->'product'->>'title', value->'product'->>'variant',
+                    cast(value->'product'->>'price_minor' as bigint),
+                    cast(value->'product'->>'compare_at_minor' as bigint), value->'product'->>'currency',
+                    value->'product'->>'image_url'
+             from json_each($2) where true
+             on conflict (show_id, product_id) do update
+             set position = excluded.position, sku = excluded.sku, title = excluded.title, variant = excluded.variant,
+                 price_minor = excluded.price_minor, compare_at_minor = excluded.compare_at_minor,
+                 currency = excluded.currency, image_url = excluded.image_url",
+        )
+        .bind(show)
+        .bind_json(&due)
+        .run(change.tx())
+        .await?;
+        for it in due {
+            change.emit(Audience::All, Event::LineupSet(it));
+        }
+        change.commit().await?;
+        if count < TOLD_MAX {
+            return Ok(());
+        }
+    }
+}
+
+/// The line-up as viewers were told of it.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn told(tx: &mut Tx, show: ShowId) -> Result<BTreeMap<ProductId, ListedProduct>> {
+    let rows: Vec<ListingRow> = query(
+        "select product_id, position, sku, title, variant, price_minor, compare_at_minor, currency, image_url
+         from listing where show_id = $1",
+    )
+    .bind(show)
+    .all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|it| (it.product_id, it.into())).collect())
 }

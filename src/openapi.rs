@@ -10,10 +10,13 @@ use crate::app::App;
 
 /// Every route, as JSON.
 pub const DOCUMENT: &str = include_str!("openapi/openapi.json");
+/// Every message of the socket, as JSON Schema; `tests/it/schema.rs` compares it with the types and with a real show.
+pub const SOCKET: &str = include_str!("../docs/socket.schema.json");
 
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/openapi.json", get(document))
+        .route("/socket.schema.json", get(socket))
         .route("/docs", get(html))
         .route("/docs.js", get(script))
         .route("/docs.css", get(style))
@@ -35,6 +38,10 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 
 async fn document() -> impl IntoResponse {
     file("application/json", DOCUMENT)
+}
+
+async fn socket() -> impl IntoResponse {
+    file("application/schema+json", SOCKET)
 }
 
 async fn html() -> impl IntoResponse {

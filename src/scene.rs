@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::ids::{OverlayId, PollId, SaleId};
-use crate::live::{Banner, Event, Pin, PollOnStage, SaleOnStage, ShowState, Timer};
+use crate::ids::{OverlayId, PollId, ProductId, SaleId};
+use crate::live::{Banner, Event, ListedProduct, Pin, PollOnStage, SaleOnStage, ShowState, Timer};
 
 /// What a viewer sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
     pub show: Stage,
+    #[serde(default)]
+    pub lineup: BTreeMap<ProductId, ListedProduct>,
     pub pin: Option<Pin>,
     /// Sales that have not ended.
     #[serde(default)]
@@ -63,6 +65,7 @@ impl Scene {
         let show = Stage { title: title.into(), state: ShowState::Scheduled, started_at: None, ended_at: None };
         Scene {
             show,
+            lineup: BTreeMap::new(),
             pin: None,
             sales: BTreeMap::new(),
             banners: BTreeMap::new(),
@@ -95,6 +98,9 @@ impl Scene {
                 self.banners.clear();
                 self.timers.clear();
                 self.polls.clear();
+            }
+            Event::LineupSet(it) => {
+                self.lineup.insert(it.product.product_id, it.clone());
             }
             Event::PinSet(pin) => self.pin = Some(pin.clone()),
             Event::PinCleared { .. } => self.pin = None,

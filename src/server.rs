@@ -121,6 +121,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     tokio::spawn(register_webhook(app.clone(), listener.local_addr()));
     keep_running("settling", &app, order::settle::run);
     keep_running("the stage clock", &app, crate::stage_clock::run);
+    keep_running("telling of line-ups", &app, crate::lineup::run);
     tokio::spawn(import::watch(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());

@@ -28,7 +28,7 @@ use crate::ids::{BuyerId, GuestId, PollId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, ShowState, Snapshot, Socket, Source};
 use crate::request::{Path, Peer, Place};
 use crate::scene::{Scene, Stage};
-use crate::{ballot, order, overlay, pin, poll, sale, show};
+use crate::{ballot, lineup, order, overlay, pin, poll, sale, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/live", get(connect))
@@ -67,7 +67,11 @@ async fn connect(
         };
         let Ok(socket) = Socket::adopt(parts.io.into_inner()) else { return };
         let arrival = Arrival { peer, token, since, place };
-        watch(app, show, socket.into(), parts.read_buf, arrival).await;
+        // Copied, which is nothing as a rule: it is the end of the whole buffer in which the handshake was read, and would keep
+        // those 8 kB as long as the socket.
+        let early = parts.read_buf.to_vec();
+        drop(parts.read_buf);
+        watch(app, show, socket.into(), early, arrival).await;
     });
     Ok(response.into_response())
 }
@@ -119,28 +123,26 @@ struct Arrival {
     place: Option<Place>,
 }
 
-/// Lets a socket in, and leaves it to a task of its own: what admits is large and short-lived, what reads is small and lives
-/// as long as the socket, and a task keeps the size of the largest thing that it ever did.
+/// Lets a socket in, and leaves it to a task of its own: what reads is small and lives as long as the socket, and a task keeps
+/// the size of the largest thing that it ever did. For the same reason everything large is on the heap: when a crowd comes,
+/// thousands of these wait for the room.
 async fn watch(
     app: App,
     show: ShowId,
     socket: std::sync::Arc<Socket>,
-    early: bytes::Bytes,
+    early: Vec<u8>,
     Arrival { peer, token, since, place }: Arrival,
 ) {
     let limits = ReadLimits {
         message_bytes_max: app.config.limits.message_bytes_max,
         messages_per_second_max: app.config.limits.messages_per_second_max,
     };
-    let admitted = admit(&app, show, token.as_deref()).await;
+    let admitted = Box::pin(admit(&app, show, token.as_deref())).await;
     let (caller, hello) = match admitted {
         Ok(it) => it,
-        Err(why) => {
-            socket.close(why);
-            return live::read(&socket, early, limits, &mut Nobody).await;
-        }
+        Err(why) => return Box::pin(turn_away(&socket, early, limits, why)).await,
     };
-    let seat = app
+    let joined = app
         .live
         .join(
             show,
@@ -153,15 +155,33 @@ async fn watch(
             },
         )
         .await;
-    let Some(seat) = seat else {
-        socket.close(Close::Restarting);
-        return live::read(&socket, early, limits, &mut Nobody).await;
+    let seat = match joined {
+        Ok(it) => it,
+        Err(why) => return Box::pin(turn_away(&socket, early, limits, why)).await,
     };
-    let mut session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
-    tokio::spawn(async move {
+    let session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
+    tokio::spawn(stay(socket, early, limits, session, (seat, place)));
+}
+
+/// Says why somebody may not stay, and waits until that was heard.
+async fn turn_away(socket: &Socket, early: Vec<u8>, limits: ReadLimits, why: Close) {
+    socket.close(why);
+    live::read(socket, early, limits, &mut Nobody).await;
+}
+
+/// What lives as long as a viewer's socket.
+#[expect(clippy::manual_async_fn, reason = "the task of an `async fn` holds its arguments twice")]
+fn stay(
+    socket: std::sync::Arc<Socket>,
+    early: Vec<u8>,
+    limits: ReadLimits,
+    mut session: Watching,
+    held: (live::Seat, Option<Place>),
+) -> impl Future<Output = ()> {
+    async move {
         live::read(&socket, early, limits, &mut session).await;
-        drop((seat, place));
-    });
+        drop(held);
+    }
 }
 
 /// Who comes, and what the hello says to them; or why they may not.
@@ -175,7 +195,7 @@ async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, 
         Ok(false) => return Err(Close::NoShow),
         Err(error) => {
             tracing::warn!(%error, "a viewer could not be admitted");
-            return Err(Close::Restarting);
+            return Err(Close::Unavailable);
         }
     }
     let (caller, guest) = match token {
@@ -368,10 +388,15 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
         started_at: show_row.started_at,
         ended_at: show_row.ended_at,
     };
-    let (_, pin) = pin::current(tx, show).await?;
-    let sales = sale::on_stage(tx, show).await?;
-    let mut scene =
-        Scene { show: stage, pin, sales, banners: BTreeMap::new(), timers: BTreeMap::new(), polls: BTreeMap::new() };
+    let mut scene = Scene {
+        show: stage,
+        lineup: lineup::told(tx, show).await?,
+        pin: pin::current(tx, show).await?.1,
+        sales: sale::on_stage(tx, show).await?,
+        banners: BTreeMap::new(),
+        timers: BTreeMap::new(),
+        polls: BTreeMap::new(),
+    };
     // The end of a show clears its stage, whatever the stage clock has still to write down.
     if scene.show.state == ShowState::Live {
         scene.banners = overlay::banners(tx, show).await?;
@@ -379,4 +404,19 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
         scene.polls = ballot::on_stage(tx, show).await?;
     }
     Ok((head.epoch, head.last_seq, scene))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_answer<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_tasks_that_each_viewer_costs_are_small() {
+        let (coming, staying) = (size_of_answer(watch), size_of_answer(stay));
+        assert!(coming <= 1_152 && staying <= 1_088, "{coming} bytes while somebody comes, {staying} bytes after that");
+    }
 }

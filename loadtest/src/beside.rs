@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -131,8 +130,9 @@ impl Sale {
         for number in 0..count {
             let token = self.host.viewer(&format!("voter-{number}"))?;
             let path = format!("/v1/shows/{}/live?token={token}", self.show);
-            let (read, write) = fanout::connect(address, &path).await?.into_split();
-            tokio::spawn(async move { fanout::watch(read, &AtomicU64::new(0), &AtomicU64::new(0)).await });
+            let (mut read, write) = fanout::connect(address, &path).await?.into_split();
+            // Until the server goes.
+            tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
             voters.push(write);
         }
         Ok(voters)

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::machine::Server;
+use crate::machine::{self, Server};
 use crate::median;
 use crate::shop::{Host, SECRET};
 
@@ -30,6 +31,9 @@ pub(crate) struct Options {
     /// Runs of each, alternating.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Viewers that come at the same moment: each of them waits for its first frame until the next one comes.
+    #[arg(long, default_value_t = 1_000)]
+    crowd: usize,
     /// The server; built with `cargo build --release`.
     #[arg(long, default_value = "target/release/showcart")]
     server: PathBuf,
@@ -47,10 +51,12 @@ pub(crate) struct FloorOptions {
 }
 
 struct Run {
-    /// Seconds of CPU for a million delivered frames.
-    cpu_s_per_million: f64,
-    kb_per_viewer: f64,
+    /// Microseconds of CPU for each delivered frame.
+    cpu_us: f64,
     frame_bytes: f64,
+    /// Resident memory that each viewer added: when everybody had their snapshot, and after the frames.
+    joined_kb: f64,
+    ended_kb: f64,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -59,44 +65,67 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     for number in 1..=options.runs {
         let run = showcart(&options).await.context("a run against the server")?;
         let floor = reference(&options, run.frame_bytes as usize).await.context("a run against the reference")?;
-        println!(
-            "run {number}: server {:.2} CPU s/M frames, {:.2} kB/viewer, {:.0} B/frame; send() loop {:.2} CPU s/M frames",
-            run.cpu_s_per_million, run.kb_per_viewer, run.frame_bytes, floor.cpu_s_per_million
-        );
+        eprintln!("run {number} of {}: {:.2} x the send() loop", options.runs, run.cpu_us / floor.cpu_us);
         ours.push(run);
         floors.push(floor);
     }
-    let cpu = median(ours.iter().map(|it| it.cpu_s_per_million).collect());
-    let floor = median(floors.iter().map(|it| it.cpu_s_per_million).collect());
-    let memory = median(ours.iter().map(|it| it.kb_per_viewer).collect());
+    let of = |runs: &[Run], figure: fn(&Run) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
+    let (cpu, floor) = (of(&ours, |it| it.cpu_us), of(&floors, |it| it.cpu_us));
+    let ratios = cpu.iter().zip(&floor).map(|(ours, floor)| ours / floor).collect();
+    let bytes = median(of(&ours, |it| it.frame_bytes));
     println!(
-        "{} viewers, {} frames/s, medians of {}: {cpu:.2} CPU s/M frames, {:.2} x the send() loop ({floor:.2}); {memory:.2} kB/viewer",
-        options.viewers,
-        options.rate,
-        options.runs,
-        cpu / floor
+        "{} viewers, {} frames/s of {bytes:.0} B; {} alternating runs",
+        options.viewers, options.rate, options.runs
     );
+    println!("server on core 0, everything else on core 1; {}", machine::description());
+    println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+    println!();
+    println!("{:<34} {:>8} {:>8} {:>8}", "", "median", "min", "max");
+    row("server, CPU us per frame", cpu);
+    row("send() loop, CPU us per frame", floor);
+    row("server / send() loop", ratios);
+    row("resident kB per viewer, joined", of(&ours, |it| it.joined_kb));
+    row("resident kB per viewer, at the end", of(&ours, |it| it.ended_kb));
     Ok(())
+}
+
+fn row(name: &str, values: Vec<f64>) {
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    println!("{name:<34} {:>8.2} {min:>8.2} {max:>8.2}", median(values));
 }
 
 /// Viewers that count.
 struct Crowd {
     frames: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
+    /// Who has got their greetings.
+    joined: Arc<AtomicU64>,
 }
 
 impl Crowd {
-    /// Connects everybody and waits until each has got `greetings` frames.
-    async fn gather(address: &str, path: &str, viewers: usize, greetings: u64) -> anyhow::Result<Crowd> {
-        let crowd = Crowd { frames: Arc::default(), bytes: Arc::default() };
+    /// Connects everybody, `at_once` at the same moment, and waits until each has got `greetings` frames.
+    async fn gather(
+        address: &str,
+        path: &str,
+        viewers: usize,
+        at_once: usize,
+        greetings: u64,
+    ) -> anyhow::Result<Crowd> {
+        let crowd = Crowd { frames: Arc::default(), bytes: Arc::default(), joined: Arc::default() };
+        let places = Arc::new(Semaphore::new(at_once));
         for _ in 0..viewers {
+            let coming = places.clone().acquire_owned().await.context("nobody closes it")?;
             let tcp = connect(address, path).await?;
-            let (frames, bytes) = (crowd.frames.clone(), crowd.bytes.clone());
-            tokio::spawn(async move { watch(tcp, &frames, &bytes).await });
+            let (frames, bytes, joined) = (crowd.frames.clone(), crowd.bytes.clone(), crowd.joined.clone());
+            tokio::spawn(async move {
+                let coming = Coming { greetings, joined: &joined, place: Some(coming) };
+                watch(tcp, coming, &frames, &bytes).await;
+            });
         }
         let deadline = Instant::now() + Duration::from_secs(60);
-        while crowd.frames() < greetings * viewers as u64 {
-            anyhow::ensure!(Instant::now() < deadline, "only {} frames arrived", crowd.frames());
+        while greetings > 0 && crowd.joined.load(Ordering::Relaxed) < viewers as u64 {
+            anyhow::ensure!(Instant::now() < deadline, "only {:?} viewers got their greetings", crowd.joined);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(crowd)
@@ -122,8 +151,28 @@ pub(crate) async fn connect(address: &str, path: &str) -> anyhow::Result<tokio::
     Ok(tcp)
 }
 
+/// A viewer who has not got all its greetings yet.
+struct Coming<'a> {
+    greetings: u64,
+    joined: &'a AtomicU64,
+    /// Among those who come at the same moment.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Coming<'_> {
+    fn got_a_frame(&mut self) {
+        self.place = None;
+        if self.greetings > 0 {
+            self.greetings -= 1;
+            if self.greetings == 0 {
+                self.joined.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// Counts frames until the connection ends. Frames of servers are not masked, so their heads say where the next begins.
-pub(crate) async fn watch(mut tcp: impl AsyncRead + Unpin, frames: &AtomicU64, bytes: &AtomicU64) {
+async fn watch(mut tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &AtomicU64, bytes: &AtomicU64) {
     let mut buffer = vec![0; 16 * 1024];
     let mut have = 0;
     let mut upgraded = false;
@@ -145,6 +194,7 @@ pub(crate) async fn watch(mut tcp: impl AsyncRead + Unpin, frames: &AtomicU64, b
             }
             at += head + length;
             frames.fetch_add(1, Ordering::Relaxed);
+            coming.got_a_frame();
             bytes.fetch_add(length as u64, Ordering::Relaxed);
         }
         buffer.copy_within(at..have, 0);
@@ -188,13 +238,15 @@ async fn showcart(options: &Options) -> anyhow::Result<Run> {
     let show = host.post("/v1/shows", json!({ "title": "Load", "currency": "EUR" })).await?;
     let show = show["show_id"].as_str().context("a show has an id")?.to_owned();
     host.post(&format!("/v1/shows/{show}/start"), json!({})).await?;
-    let product = host.put("/v1/products/p", json!({ "title": "P", "price_minor": 1, "currency": "EUR" })).await?;
+    let product = furnish(&host, &show).await.context("furnishing the show")?;
     let before_kb = server.resident_kb()?;
-    // A hello, a snapshot, and the frame that follows it.
-    let crowd = Crowd::gather(&server.address, &format!("/v1/shows/{show}/live"), options.viewers, 2).await?;
-    let kb_per_viewer = (server.resident_kb()? - before_kb) / options.viewers as f64;
+    // A hello, a snapshot, and the frame that follows it; guests are told besides that nothing is theirs.
+    let path = format!("/v1/shows/{show}/live");
+    let crowd = Crowd::gather(&server.address, &path, options.viewers, options.crowd, 4).await?;
+    let per_viewer = |now_kb: f64| (now_kb - before_kb) / options.viewers as f64;
+    let joined_kb = per_viewer(server.resident_kb()?);
     let pinning = {
-        let (path, body) = (format!("/v1/shows/{show}/pin"), json!({ "product_id": product["product_id"] }));
+        let (path, body) = (format!("/v1/shows/{show}/pin"), json!({ "product_id": product }));
         let mut beat = tokio::time::interval(Duration::from_secs(1) / u32::try_from(options.rate)?);
         tokio::spawn(async move {
             loop {
@@ -205,18 +257,42 @@ async fn showcart(options: &Options) -> anyhow::Result<Run> {
             }
         })
     };
-    let (cpu_s_per_million, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
+    let (cpu_us, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
     pinning.abort();
-    Ok(Run { cpu_s_per_million, kb_per_viewer, frame_bytes })
+    Ok(Run { cpu_us, frame_bytes, joined_kb, ended_kb: per_viewer(server.resident_kb()?) })
+}
+
+/// A show as it may be: twenty products, a poll, a sale; so that a snapshot is as large as snapshots are. Answers with the
+/// product to pin.
+async fn furnish(host: &Host, show: &str) -> anyhow::Result<Value> {
+    let mut first = Value::Null;
+    for number in 0..20 {
+        let new = json!({
+            "title": format!("Lamp {number}"), "price_minor": 2_500, "currency": "EUR", "on_hand": 100,
+            "image_url": format!("https://shop.example/images/lamp-{number}.jpg"),
+        });
+        let product = host.put(&format!("/v1/products/LAMP-{number}"), new).await?["product_id"].take();
+        let id = product.as_str().context("a product has an id")?;
+        let listing = json!({ "allocated": 50, "position": number });
+        host.put(&format!("/v1/shows/{show}/lineup/{id}"), listing).await?;
+        if number == 0 {
+            first = product;
+        }
+    }
+    let poll = json!({ "question": "Which colour next?", "choices": ["Red", "Green", "Blue", "White"] });
+    host.post(&format!("/v1/shows/{show}/polls"), poll).await?;
+    let sale = json!({ "product_id": first, "price_minor": 1_900, "cap": 20 });
+    host.post(&format!("/v1/shows/{show}/sales"), sale).await?;
+    Ok(first)
 }
 
 async fn reference(options: &Options, bytes: usize) -> anyhow::Result<Run> {
     let (viewers, rate, bytes) = (options.viewers.to_string(), options.rate.to_string(), bytes.to_string());
     let arguments = ["floor", "--viewers", &viewers, "--rate", &rate, "--bytes", &bytes];
     let server = Server::start(&std::env::current_exe()?, &arguments, &[])?;
-    let crowd = Crowd::gather(&server.address, "/", options.viewers, 0).await?;
-    let (cpu_s_per_million, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
-    Ok(Run { cpu_s_per_million, kb_per_viewer: 0.0, frame_bytes })
+    let crowd = Crowd::gather(&server.address, "/", options.viewers, options.viewers, 0).await?;
+    let (cpu_us, frame_bytes) = measure(&server, &crowd, options.seconds).await?;
+    Ok(Run { cpu_us, frame_bytes, joined_kb: 0.0, ended_kb: 0.0 })
 }
 
 /// One thread that does nothing but send() the same frame to each socket.

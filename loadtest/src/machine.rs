@@ -25,6 +25,15 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
+/// What the figures were taken on.
+pub(crate) fn description() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|it| it.strip_prefix("model name")).unwrap_or("an unknown CPU");
+    let cores = cpus.lines().filter(|it| it.starts_with("processor")).count();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ' ', ':']), kernel.trim())
+}
+
 /// A program on core 0 that says where it listens on its first line; killed when dropped.
 pub(crate) struct Server {
     child: Child,

@@ -30,6 +30,9 @@ pub enum Event {
     ShowStarted { started_at: Millis },
     #[serde(rename = "show.ended")]
     ShowEnded { ended_at: Millis },
+    /// A product is in the line-up from now on, or viewers see it in another way.
+    #[serde(rename = "lineup.set")]
+    LineupSet(ListedProduct),
     #[serde(rename = "pin.set")]
     PinSet(Pin),
     #[serde(rename = "pin.cleared")]
@@ -273,6 +276,15 @@ pub struct Card {
     pub compare_at_minor: Option<i64>,
     pub currency: Currency,
     pub image_url: Option<String>,
+}
+
+/// A product of the line-up as viewers see it: at the price that the show charges outside of sales. How many units are left is
+/// the gauge `stock:<product_id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListedProduct {
+    /// Place in the list, the lowest first; of the same place, the lowest id.
+    pub position: i64,
+    pub product: Card,
 }
 
 /// A flash sale as viewers see it. How many units are left is the gauge `units:<sale_id>`.

@@ -35,8 +35,8 @@ use crate::ids::{BuyerId, NodeId, ShowId};
 
 pub use self::change::Change;
 pub use self::event::{
-    Audience, Banner, BannerStyle, Card, EndReason, Event, PaidLine, PaidOrder, Pin, PollOnStage, PollResult,
-    RefundedOrder, SaleOnStage, Timer,
+    Audience, Banner, BannerStyle, Card, EndReason, Event, ListedProduct, PaidLine, PaidOrder, Pin, PollOnStage,
+    PollResult, RefundedOrder, SaleOnStage, Timer,
 };
 pub use self::log::{
     Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauge_value, gauges, head,
@@ -139,9 +139,12 @@ impl Live {
         Change::without_entries(self.clone(), show, turn).await
     }
 
-    /// Brings a socket into the room of its show; none when there is no such room to be had, because the show is gone or
-    /// the process is about to end.
-    pub async fn join(&self, show: ShowId, viewer: Joining) -> Option<Seat> {
+    /// Brings a socket into the room of its show.
+    ///
+    /// # Errors
+    /// With what to close the socket: there is no such room to be had, because the show is gone, the process is about to end,
+    /// or the database does not answer.
+    pub async fn join(&self, show: ShowId, viewer: Joining) -> Result<Seat, Close> {
         for _ in 0..JOIN_TRIES {
             let room = self.room(show);
             let (reply, seated) = oneshot::channel();
@@ -153,13 +156,13 @@ impl Live {
                 hello: viewer.hello.clone(),
             };
             if room.commands.send(Command::Attach(attach, reply)).await.is_ok()
-                && let Ok(key) = seated.await
+                && let Ok(seated) = seated.await
             {
-                return Some(Seat { key, room: room.commands });
+                return seated.map(|key| Seat { key, room: room.commands });
             }
             tokio::task::yield_now().await;
         }
-        None
+        Err(Close::Restarting)
     }
 
     /// Hears which shows have new entries in their logs, as far as this node is told: a hint to look, never the news themselves.

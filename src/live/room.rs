@@ -28,7 +28,8 @@ use crate::ids::{BuyerId, ShowId};
 
 /// What a room is told.
 pub(super) enum Command {
-    Attach(Attach, oneshot::Sender<usize>),
+    /// The answer is the place in the room, or with what to close the socket.
+    Attach(Attach, oneshot::Sender<Result<usize, Close>>),
     Detach(usize),
     Published(Message),
     /// What the log and the gauges said in the last look of this node.
@@ -81,7 +82,7 @@ enum Place {
     /// Has everything up to `cursor`, and the gauges up to `generation`.
     Following { cursor: Seq, generation: u64 },
     /// Gets a snapshot next.
-    Waiting { behind: bool },
+    Waiting { behind: bool, since: Instant },
 }
 
 /// Where a buyer's own things stand (holds, orders, votes): they are told as a whole at every join and catch-up.
@@ -111,6 +112,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const MINE_MAX: usize = 500;
 /// After a failed reading.
 const RETRY: Duration = Duration::from_millis(250);
+/// While the beginning of a room keeps failing, the pause between two tries grows up to this.
+const RETRY_MAX: Duration = Duration::from_secs(4);
+/// Who waits this long for a room or a picture that cannot be read is told to come back later.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Room {
     live: Live,
@@ -130,6 +135,8 @@ pub(super) struct Room {
     reading_log: bool,
     snapshot: Option<Taken>,
     reading_snapshot: bool,
+    /// Since when a snapshot is wanted and none can be read.
+    snapshot_due_since: Option<Instant>,
     reading_mine: bool,
     /// Nothing is read again before this, after a reading failed.
     read_after: Instant,
@@ -156,16 +163,7 @@ impl Room {
         own: mpsc::WeakSender<Command>,
         open: Arc<AtomicUsize>,
     ) {
-        let feed = loop {
-            match load(&live, show).await {
-                Ok(Some(feed)) => break feed,
-                Ok(None) => return live.retire(show),
-                Err(error) => {
-                    tracing::warn!(show.id = %show, %error, "a room could not read its log; trying again");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
+        let Some(feed) = begin(&live, show, &mut inbox).await else { return live.retire(show) };
         let now = Instant::now();
         let mut room = Room {
             show,
@@ -181,6 +179,7 @@ impl Room {
             reading_log: false,
             snapshot: None,
             reading_snapshot: false,
+            snapshot_due_since: None,
             reading_mine: false,
             read_after: now,
             next_tick: now,
@@ -260,11 +259,11 @@ impl Room {
         }
     }
 
-    fn attach(&mut self, attach: Attach, reply: oneshot::Sender<usize>) {
+    fn attach(&mut self, attach: Attach, reply: oneshot::Sender<Result<usize, Close>>) {
         let Attach { socket, desk, buyer, since, hello } = attach;
         let resumed = since.filter(|(epoch, seq)| self.feed.resumes(desk, epoch, *seq)).map(|(_, seq)| seq);
         let key = self.viewers.vacant_key();
-        if reply.send(key).is_err() {
+        if reply.send(Ok(key)).is_err() {
             return;
         }
         let text = format!(
@@ -278,7 +277,7 @@ impl Room {
         );
         let place = match resumed {
             Some(cursor) => Place::Following { cursor, generation: 0 },
-            None => Place::Waiting { behind: false },
+            None => Place::Waiting { behind: false, since: Instant::now() },
         };
         let mine = if buyer.is_some() { MineState::Due } else { MineState::Told };
         if let Some(buyer) = &buyer {
@@ -295,7 +294,7 @@ impl Room {
 
     fn detach(&mut self, key: usize) {
         let viewer = self.viewers.remove(key);
-        if let Place::Waiting { behind: true } = viewer.place {
+        if let Place::Waiting { behind: true, .. } = viewer.place {
             self.live.count_behind(-1);
         }
         if let Some(buyer) = viewer.buyer
@@ -356,7 +355,7 @@ impl Room {
         self.gap_since = None;
         for (key, viewer) in &mut self.viewers {
             if let Place::Following { .. } = viewer.place {
-                viewer.place = Place::Waiting { behind: false };
+                viewer.place = Place::Waiting { behind: false, since: Instant::now() };
             }
             viewer.owe_mine();
             self.pending.insert(key);
@@ -406,6 +405,7 @@ impl Room {
         self.reading_snapshot = false;
         match read {
             Ok(snapshot) if *snapshot.epoch == *self.feed.epoch => {
+                self.snapshot_due_since = None;
                 self.snapshot = Some(Taken {
                     seq: snapshot.seq,
                     generation,
@@ -516,7 +516,11 @@ impl Room {
                     true
                 }
                 Place::Following { .. } => viewer.follow(&self.feed, &mut frames, now, &self.live),
-                Place::Waiting { .. } => {
+                Place::Waiting { since, .. } => {
+                    if self.snapshot_due_since.is_some_and(|it| it.max(since).elapsed() > PATIENCE) {
+                        viewer.socket.close(Close::Unavailable);
+                        continue;
+                    }
                     let given = self.snapshot.as_ref().is_some_and(|it| viewer.start(it, &self.feed, &self.live));
                     wants_snapshot |= !given && viewer.is_waiting() && viewer.socket.is_clear();
                     // What lies between the snapshot and now follows at once.
@@ -529,6 +533,9 @@ impl Room {
             if !caught_up || viewer.mine == MineState::Due {
                 self.pending.insert(key);
             }
+        }
+        if wants_snapshot {
+            self.snapshot_due_since.get_or_insert_with(Instant::now);
         }
         if wants_snapshot && !self.reading_snapshot && Instant::now() >= self.read_after {
             self.read_snapshot();
@@ -592,7 +599,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         for (_, viewer) in &self.viewers {
             viewer.socket.close(Close::Restarting);
-            if let Place::Waiting { behind: true } = viewer.place {
+            if let Place::Waiting { behind: true, .. } = viewer.place {
                 self.live.count_behind(-1);
             }
         }
@@ -636,7 +643,7 @@ impl Viewer {
 
     /// Begins with a snapshot, if it is fresh and nothing is missing between it and now.
     fn start(&mut self, snapshot: &Taken, feed: &Feed, live: &Live) -> bool {
-        let Place::Waiting { behind } = self.place else { return false };
+        let Place::Waiting { behind, .. } = self.place else { return false };
         let current = snapshot.seq >= feed.upto && snapshot.generation == feed.generation;
         let fresh = current || snapshot.at.elapsed() < live.limits().tick();
         if !fresh || !feed.covers(self.desk, snapshot.seq) {
@@ -669,7 +676,7 @@ impl Viewer {
             self.socket.close(Close::Slow);
             return;
         }
-        self.place = Place::Waiting { behind: true };
+        self.place = Place::Waiting { behind: true, since: Instant::now() };
         live.count_behind(1);
     }
 
@@ -685,6 +692,52 @@ impl Viewer {
     fn is_waiting(&self) -> bool {
         matches!(self.place, Place::Waiting { .. })
     }
+}
+
+/// Loads what the room starts with, however often that fails; none when there is no such show, or when nobody wants to see it
+/// any more. Who waits too long is told to come back later: a client that hears nothing would wait for ever.
+async fn begin(live: &Live, show: ShowId, inbox: &mut mpsc::Receiver<Command>) -> Option<Feed> {
+    let mut pause = RETRY;
+    let mut patience = Instant::now() + PATIENCE;
+    loop {
+        let attempt = async move {
+            let loaded = load(live, show).await;
+            if let Err(error) = &loaded {
+                tracing::warn!(show.id = %show, %error, "a room could not read its log; trying again");
+                tokio::time::sleep(pause).await;
+            }
+            loaded
+        };
+        let mut attempt = std::pin::pin!(attempt);
+        let loaded = loop {
+            tokio::select! {
+                loaded = &mut attempt => break loaded,
+                () = tokio::time::sleep_until(patience.into()) => {
+                    if refuse_all(inbox) == 0 {
+                        return None;
+                    }
+                    patience = Instant::now() + PATIENCE;
+                }
+            }
+        };
+        if let Ok(feed) = loaded {
+            return feed;
+        }
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Sends everybody away who waits for a room; how many these were. What else the inbox holds is found in the log again.
+fn refuse_all(inbox: &mut mpsc::Receiver<Command>) -> usize {
+    let mut refused = 0;
+    while let Ok(command) = inbox.try_recv() {
+        if let Command::Attach(_, reply) = command {
+            // Whoever does not listen any more has gone by itself.
+            reply.send(Err(Close::Unavailable)).ok();
+            refused += 1;
+        }
+    }
+    refused
 }
 
 /// What the room starts with: the end of the log, and every gauge.

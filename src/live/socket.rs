@@ -8,6 +8,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,54 +21,45 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WsFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
-/// Why a socket is closed. 40xx: do not retry. 41xx: back off. 42xx: come back now and resume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
-    Unsupported,
-    TooBig,
-    NotText,
-    Broken,
-    BadToken,
-    Forbidden,
-    NoShow,
-    Slow,
-    RateLimited,
-    TokenExpired,
-    Restarting,
+macro_rules! closes {
+    ($($name:ident = $code:literal $reason:literal),* $(,)?) => {
+        /// Why a socket is closed. 40xx: do not retry. 41xx: back off. 42xx: come back now and resume.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Close {
+            $($name),*
+        }
+
+        impl Close {
+            pub const ALL: &[Close] = &[$(Close::$name),*];
+
+            pub fn code(self) -> u16 {
+                match self {
+                    $(Close::$name => $code),*
+                }
+            }
+
+            pub fn reason(self) -> &'static str {
+                match self {
+                    $(Close::$name => $reason),*
+                }
+            }
+        }
+    };
 }
 
-impl Close {
-    pub fn code(self) -> u16 {
-        match self {
-            Close::Broken => 1002,
-            Close::Unsupported => 1003,
-            Close::NotText => 1007,
-            Close::TooBig => 1009,
-            Close::Restarting => 1012,
-            Close::BadToken => 4001,
-            Close::TokenExpired => 4002,
-            Close::Forbidden => 4003,
-            Close::NoShow => 4004,
-            Close::Slow => 4108,
-            Close::RateLimited => 4110,
-        }
-    }
-
-    pub fn reason(self) -> &'static str {
-        match self {
-            Close::Broken => "protocol error",
-            Close::Unsupported => "text messages only",
-            Close::NotText => "not UTF-8",
-            Close::TooBig => "message too big",
-            Close::Restarting => "restarting",
-            Close::BadToken => "bad token",
-            Close::TokenExpired => "token expired",
-            Close::Forbidden => "forbidden",
-            Close::NoShow => "no such show",
-            Close::Slow => "too slow",
-            Close::RateLimited => "too many messages",
-        }
-    }
+closes! {
+    Broken = 1002 "protocol error",
+    Unsupported = 1003 "text messages only",
+    NotText = 1007 "not UTF-8",
+    TooBig = 1009 "message too big",
+    Restarting = 1012 "restarting",
+    BadToken = 4001 "bad token",
+    TokenExpired = 4002 "token expired",
+    Forbidden = 4003 "forbidden",
+    NoShow = 4004 "no such show",
+    Unavailable = 4103 "unavailable",
+    Slow = 4108 "too slow",
+    RateLimited = 4110 "too many messages",
 }
 
 /// A whole text frame, encoded once for everybody: frames of servers are not masked.
@@ -124,12 +116,13 @@ const UNSENT_MAX: u32 = 16 * 1024;
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closing socket waits for the other side's farewell.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
-const READ_BUFFER: usize = 512;
+const READ_BUFFER: usize = 256;
 /// Readings of [`READ_BUFFER`] bytes until others get their turn.
 const READS_MAX: usize = 32;
 
 impl Socket {
-    /// Takes over a connection after its upgrade.
+    /// Takes over a connection after its upgrade, and lets go of the task that made it: that one has ended, but its memory is
+    /// held as long as the connection would wake it.
     ///
     /// # Errors
     /// The connection is broken already.
@@ -142,6 +135,9 @@ impl Socket {
             options.set_tcp_notsent_lowat(UNSENT_MAX)?;
             options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         }
+        let mut nobody = Context::from_waker(Waker::noop());
+        // Only whoever asked last is woken. What the answers are does not matter: whoever reads and writes asks again.
+        let _ = (tcp.poll_read_ready(&mut nobody), tcp.poll_write_ready(&mut nobody));
         Ok(Socket { tcp, out: Mutex::default(), wake: Notify::new() })
     }
 
@@ -298,14 +294,14 @@ pub trait Session: Send {
 }
 
 /// Reads until the socket ends, whoever ends it.
-pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &mut impl Session) {
+pub async fn read(socket: &Socket, early: Vec<u8>, limits: ReadLimits, session: &mut impl Session) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(REPLIES_MAX)
         .max_message_size(Some(limits.message_bytes_max))
         .max_frame_size(Some(limits.message_bytes_max));
-    let mut ws = WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
+    let mut ws = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
     let mut allowance = Allowance::new(limits.messages_per_second_max);
     let mut io = Io { socket, reads_left: READS_MAX };
     loop {
@@ -313,7 +309,8 @@ pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &m
             Ok(Message::Text(text)) => {
                 if !allowance.take() {
                     socket.close(Close::RateLimited);
-                } else if let Some(answer) = session.text(&text).await {
+                    // On the heap, like everything that few sockets do at a time: each socket's task has room for the largest.
+                } else if let Some(answer) = Box::pin(session.text(&text)).await {
                     socket.reply(&answer);
                 }
             }
@@ -340,16 +337,16 @@ pub async fn read(socket: &Socket, early: Bytes, limits: ReadLimits, session: &m
             }
             Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
                 socket.close(Close::TooBig);
-                break linger(socket).await;
+                break Box::pin(linger(socket)).await;
             }
             Err(WsError::Utf8(_)) => {
                 socket.close(Close::NotText);
-                break linger(socket).await;
+                break Box::pin(linger(socket)).await;
             }
             Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => break,
             Err(WsError::Protocol(_)) => {
                 socket.close(Close::Broken);
-                break linger(socket).await;
+                break Box::pin(linger(socket)).await;
             }
             // The other side has gone, with or without a farewell.
             Err(_) => break,
@@ -376,9 +373,9 @@ async fn wait(socket: &Socket, session: &impl Session) -> bool {
         return false;
     }
     let ends = closing.map(|it| it + CLOSE_GRACE).or_else(|| session.ends());
+    let interest = if unwritten { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
     tokio::select! {
-        ready = socket.tcp.readable() => ready.is_ok(),
-        ready = socket.tcp.writable(), if unwritten => ready.is_ok(),
+        ready = socket.tcp.ready(interest) => ready.is_ok(),
         () = socket.wake.notified() => true,
         () = at(ends) => {
             if closing.is_some() {
@@ -516,7 +513,7 @@ mod tests {
             }
         }
         let limits = ReadLimits { message_bytes_max: 100, messages_per_second_max: 10 };
-        read(socket, Bytes::new(), limits, &mut Silent).await;
+        read(socket, Vec::new(), limits, &mut Silent).await;
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What viewers see: joining, resuming, repair, slow sockets, farewells, nonsense.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
 use futures_util::future::join_all;
@@ -84,17 +84,22 @@ both! {
         let lamp = shop.product("lamp").await;
         let mut viewer = Viewer::join(&shop, show, "").await;
         let other = shop.second_node().await;
-        for version in 1..=3 {
+        let mut took = Vec::new();
+        for version in 1..=5 {
             other.pin(show, &lamp).await;
-            let heard = tokio::time::timeout(Duration::from_millis(1_500), viewer.until(|it| it.entries.len() == version));
-            heard.await.expect("within a second and a half");
+            let committed = Instant::now();
+            viewer.until(|it| it.entries.len() == version).await;
+            took.push(committed.elapsed());
         }
+        // The middle one: a machine that does something else for a moment is not our delay.
+        took.sort_unstable();
+        assert!(took[2] <= Duration::from_millis(1_500), "{took:?}");
         // Our own next entry finds the ones before it missing and brings them along, in order.
         other.pin(show, &lamp).await;
         shop.pin(show, &lamp).await;
-        viewer.until(|it| it.entries.len() == 5).await;
-        let versions: Vec<_> = viewer.entries.iter().map(|it| it["data"]["version"].as_i64()).collect();
-        assert_eq!(versions, [Some(1), Some(2), Some(3), Some(4), Some(5)]);
+        viewer.until(|it| it.entries.len() == 7).await;
+        let versions: Vec<_> = viewer.entries.iter().filter_map(|it| it["data"]["version"].as_i64()).collect();
+        assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
     }
 }
 
@@ -155,6 +160,42 @@ both! {
         let mut raw = Raw::connect(&shop, show, "").await;
         raw.next_of("snapshot").await;
         assert!(raw.next_of("frame").await["gauges"]["viewers"].is_array());
+    }
+}
+
+/// Makes every reading of a table fail, as if the database were broken, until it is called with the names turned round.
+async fn rename_table(shop: &Shop, from: &str, to: &str) {
+    let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+    let rename: &'static str = format!("alter table {from} rename to {to}").leak();
+    query(rename).run(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+both! {
+    async fn who_waits_for_a_room_that_cannot_be_read_is_told_to_come_back_later_and_then_let_in(shop) {
+        let show = shop.live_show().await;
+        rename_table(&shop, "gauge", "gone").await;
+        let refused = join_all((0..20).map(async |_| Raw::connect(&shop, show, "").await.closed().await));
+        assert_eq!(refused.await, [4103; 20], "nobody waits for ever");
+        rename_table(&shop, "gone", "gauge").await;
+        // Whoever came meanwhile and whoever comes now: the room tries again by itself.
+        assert_eq!(Viewer::join(&shop, show, "").await.position, 1);
+    }
+}
+
+both! {
+    async fn who_waits_for_a_picture_that_cannot_be_read_is_told_to_come_back_later_and_others_go_on(shop) {
+        let (show, other) = (shop.live_show().await, shop.live_show().await);
+        let lamp = shop.product("lamp").await;
+        let mut witness = Viewer::join(&shop, show, "").await;
+        rename_table(&shop, "banner", "gone").await;
+        let mut refused = Raw::connect(&shop, other, "").await;
+        refused.next_of("hello").await;
+        assert_eq!(refused.closed().await, 4103, "nobody waits for ever");
+        shop.pin(show, &lamp).await;
+        witness.until(|it| it.pinned() == Some("The lamp")).await;
+        rename_table(&shop, "gone", "banner").await;
+        assert_eq!(Viewer::join(&shop, other, "").await.position, 1);
     }
 }
 
@@ -380,6 +421,16 @@ both! {
 /// [`obey`].
 #[derive(Debug, Clone)]
 enum Stage {
+    /// Puts a product into the line-up, or another place of it.
+    List {
+        product: usize,
+        position: i64,
+    },
+    /// Changes a product in the catalogue, whatever is on screen of it.
+    Rename {
+        product: usize,
+        take: i64,
+    },
     Pin {
         product: usize,
     },
@@ -410,6 +461,8 @@ enum Stage {
 
 fn any_stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
+        2 => (0..2usize, 0..3i64).prop_map(|(product, position)| Stage::List { product, position }),
+        2 => (0..2usize, 0..5i64).prop_map(|(product, take)| Stage::Rename { product, take }),
         6 => (0..2usize).prop_map(|product| Stage::Pin { product }),
         2 => Just(Stage::Unpin),
         3 => moments().prop_map(|duration_ms| Stage::Banner { duration_ms }),
@@ -438,6 +491,8 @@ async fn one_of(node: &Door, list: &str, id: &str, index: Index) -> Option<Strin
     (!ids.is_empty()).then(|| index.get(&ids).to_string())
 }
 
+const SKUS: [&str; 2] = ["lamp", "vase"];
+
 /// Does it over HTTP; a refusal (the show has ended) is as good an answer as any.
 async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
     let path = |what: &str| format!("/v1/shows/{show}/{what}");
@@ -452,6 +507,15 @@ async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
     };
     let Some(target) = target else { return };
     let answer = match stage {
+        Stage::List { product, position } => {
+            let listing = json!({ "allocated": 5, "position": position });
+            host.put(&path(&format!("lineup/{}", products[*product])), listing).await
+        }
+        Stage::Rename { product, take } => {
+            let (sku, title) = (SKUS[*product], format!("Take {take}"));
+            let renamed = json!({ "title": title, "price_minor": 2_500 + take, "currency": "EUR" });
+            host.put(&format!("/v1/products/{sku}"), renamed).await
+        }
         Stage::Pin { product } => host.put(&pin, json!({ "product_id": products[*product] })).await,
         Stage::Unpin => host.delete(&pin).await,
         Stage::Banner { duration_ms } => {
@@ -507,13 +571,14 @@ async fn last_seq(shop: &Shop, show: ShowId) -> i64 {
     live::head(&mut tx, show).await.unwrap().unwrap().last_seq.0
 }
 
-/// Waits until nothing is left that time ends or starts within the test.
+/// Waits until nothing is left that time ends or starts within the test, and nothing that viewers were not told.
 async fn nothing_ends_soon(shop: &Shop, show: ShowId) {
     loop {
         let mut tx = shop.app.db.read().await.unwrap();
         let soon = tx.now().await.unwrap() + Duration::from_secs(30);
         let (left,): (i64,) = query(
-            "select (select count(*) from banner b join show s on s.show_id = b.show_id
+            "select (select count(*) from listing_due where show_id = $1)
+                  + (select count(*) from banner b join show s on s.show_id = b.show_id
                      where b.show_id = $1 and b.ended_at is null and (b.ends_at < $2 or s.ended_at is not null))
                   + (select count(*) from timer t join show s on s.show_id = t.show_id
                      where t.show_id = $1 and t.ended_at is null and (t.ends_at < $2 or s.ended_at is not null))
@@ -575,10 +640,53 @@ async fn everybody_ends_with_the_fold_of_the_log(nodes: [&Shop; 2], products: &[
 }
 
 both! {
+    async fn a_product_of_the_line_up_that_changes_is_told_of_whoever_changed_it(shop) {
+        let (show, lamp) = shop.show_with(5).await;
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        let listed = |viewer: &Viewer| {
+            let scene = viewer.scene.as_ref().unwrap();
+            scene.lineup.values().map(|it| (it.position, it.product.title.clone(), it.product.price_minor)).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&viewer), [(0, "The lamp".into(), 2_500)]);
+        let vase = shop.product("vase").await;
+        shop.stock("vase", 5).await;
+        let host = shop.host();
+        host.put(&format!("/v1/shows/{show}/lineup/{vase}"), json!({ "allocated": 1, "position": 7 })).await.ok();
+        viewer.until(|it| listed(it).len() == 2).await;
+        assert_eq!(viewer.kinds(), ["lineup.set"]);
+
+        // By hand and by import; the price stays what the show charges until the product is listed again.
+        shop.pin(show, &lamp).await;
+        let renamed = json!({ "title": "The last lamps", "price_minor": 2_000, "currency": "EUR" });
+        host.put("/v1/products/lamp", renamed).await.ok();
+        viewer.until(|it| listed(it)[0].1 == "The last lamps").await;
+        let rows = json!([{ "sku": "vase", "title": "The blue vase", "price": "30.00", "currency": "EUR" }]);
+        let job = host.request(reqwest::Method::POST, "/v1/imports?currency=EUR").header("idempotency-key", "blue").json(&rows);
+        assert!(job.send().await.unwrap().status().is_success());
+        viewer.until(|it| listed(it)[1].1 == "The blue vase").await;
+        assert_eq!(listed(&viewer), [(0, "The last lamps".into(), 2_500), (7, "The blue vase".into(), 2_500)]);
+        host.put(&format!("/v1/shows/{show}/lineup/{lamp}"), json!({ "allocated": 5 })).await.ok();
+        viewer.until(|it| listed(it)[0].2 == 2_000).await;
+        assert_eq!(viewer.pinned(), Some("The lamp"), "what is pinned stays as it was");
+
+        // Nothing that viewers see has changed: nothing is said.
+        let said = viewer.entries.len();
+        host.put(&format!("/v1/shows/{show}/lineup/{lamp}"), json!({ "allocated": 4 })).await.ok();
+        shop.pin(show, &vase).await;
+        viewer.until(|it| it.pinned() == Some("The blue vase")).await;
+        assert_eq!(viewer.entries.len(), said + 1);
+        let truth = Viewer::join(&shop, show, "").await;
+        assert_eq!(viewer.scene, truth.scene);
+    }
+}
+
+both! {
     async fn a_snapshot_and_what_follows_it_lead_where_the_whole_log_leads(shop) {
         let other = shop.second_node().await;
-        let products = [shop.product("lamp").await, shop.product("vase").await];
-        shop.stock("lamp", 1_000).await;
+        let products = [shop.product(SKUS[0]).await, shop.product(SKUS[1]).await];
+        for sku in SKUS {
+            shop.stock(sku, 1_000).await;
+        }
         let config = proptest::test_runner::Config { cases: 6, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
         let steps = proptest::collection::vec(any_step(), 1..40);
         let result = tokio::task::block_in_place(|| {

@@ -23,6 +23,7 @@ mod overlay;
 mod poll;
 mod process;
 mod sandbox;
+mod schema;
 mod server;
 mod slow;
 mod tidy;

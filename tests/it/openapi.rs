@@ -120,7 +120,7 @@ fn the_document_has_every_route_with_exactly_its_methods() {
 // ---- The document ----------------------------------------------------------------------------------------------------
 
 /// What stands at a reference.
-fn resolve<'a>(document: &'a Value, it: &'a Value) -> &'a Value {
+pub(crate) fn resolve<'a>(document: &'a Value, it: &'a Value) -> &'a Value {
     match it["$ref"].as_str() {
         None => it,
         Some(reference) => {
@@ -130,7 +130,7 @@ fn resolve<'a>(document: &'a Value, it: &'a Value) -> &'a Value {
     }
 }
 
-fn walk<'a>(it: &'a Value, see: &mut dyn FnMut(&'a Value)) {
+pub(crate) fn walk<'a>(it: &'a Value, see: &mut dyn FnMut(&'a Value)) {
     see(it);
     match it {
         Value::Object(members) => members.values().for_each(|it| walk(it, see)),
@@ -230,11 +230,13 @@ fn the_checker_finds_what_is_wrong() {
 // ---- Schemas ---------------------------------------------------------------------------------------------------------
 
 /// What a value has that its schema does not list, lacks that it asks for, or says otherwise.
-fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
+pub(crate) fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Vec<String> {
     let schema = resolve(document, schema);
-    if let Some(all) = schema["anyOf"].as_array() {
-        let fits = all.iter().any(|it| wrong(document, it, value, place).is_empty());
-        return if fits { Vec::new() } else { vec![format!("{place}: {value} is none of {all:?}")] };
+    for (word, most) in [("anyOf", usize::MAX), ("oneOf", 1)] {
+        let Some(all) = schema[word].as_array() else { continue };
+        let fit = all.iter().filter(|it| wrong(document, it, value, place).is_empty()).count();
+        let fits = (1..=most).contains(&fit);
+        return if fits { Vec::new() } else { vec![format!("{place}: {value} is {fit} of {word} {all:?}")] };
     }
     let types: Vec<&str> = match &schema["type"] {
         Value::String(one) => vec![one],
@@ -257,16 +259,22 @@ fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Vec<St
         found.push(format!("{place}: {text} is not of the form {pattern}"));
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        found.extend(wrong(document, &schema["items"], item, &format!("{place}[{index}]")));
+        let schema = schema["prefixItems"].get(index).unwrap_or(&schema["items"]);
+        if *schema == json!(false) {
+            found.push(format!("{place}[{index}] is not listed"));
+        }
+        found.extend(wrong(document, schema, item, &format!("{place}[{index}]")));
     }
-    if let (Some(listed), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
+    let (listed, patterns) = (schema["properties"].as_object(), schema["patternProperties"].as_object());
+    if let Some(members) = value.as_object().filter(|_| listed.is_some() || patterns.is_some()) {
         for needed in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !members.contains_key(needed) {
                 found.push(format!("{place}: {needed} is missing"));
             }
         }
         for (name, member) in members {
-            match listed.get(name) {
+            let by_pattern = || patterns?.iter().find(|(it, _)| matches(it, name)).map(|(_, schema)| schema);
+            match listed.and_then(|it| it.get(name)).or_else(by_pattern) {
                 Some(schema) => found.extend(wrong(document, schema, member, &format!("{place}.{name}"))),
                 None => found.push(format!("{place}: {name} is not listed")),
             }
@@ -481,7 +489,7 @@ both! {
 
 both! {
     async fn the_page_of_the_document_comes_with_a_strict_policy(shop) {
-        for (path, kind) in [("/docs", "text/html"), ("/docs.js", "text/javascript"), ("/docs.css", "text/css"), ("/openapi.json", "application/json")] {
+        for (path, kind) in [("/docs", "text/html"), ("/docs.js", "text/javascript"), ("/docs.css", "text/css"), ("/openapi.json", "application/json"), ("/socket.schema.json", "application/schema+json")] {
             let response = reqwest::get(shop.url(path)).await.unwrap();
             assert_eq!(response.status(), 200);
             assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind));
