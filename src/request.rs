@@ -1,6 +1,6 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -103,6 +103,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
                 it.body_text(),
             )
         })?;
+impl Peer {
+    /// Whom limits of addresses count: one subscriber has a whole /64 of IPv6.
+    pub fn network(self) -> IpAddr {
+        match self.0.ip().to_canonical() {
+            IpAddr::V4(it) => it.into(),
+            IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() >> 64 << 64).into(),
+        }
+    }
+}
+
         digest.update(&bytes);
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
