@@ -36,6 +36,7 @@ pub const MIGRATIONS: Migrations = &[
     (4, "prune", include_str!("../migrations/0004_prune.sql")),
     (5, "stage", include_str!("../migrations/0005_stage.sql")),
     (6, "import", include_str!("../migrations/0006_import.sql")),
+    (8, "grants", include_str!("../migrations/0008_grants.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.
@@ -53,11 +54,11 @@ pub struct Parts {
     pub live: Live,
     pub checkout: Checkout,
     pub ballots: Ballots,
-    pub provider: Provider,
     /// What buyers ask of the checkout, and votes that come by HTTP.
     pub buyers: Rates<BuyerId>,
     /// Requests without a valid token, by the network that they come from.
     pub strangers: Rates<IpAddr>,
+    pub provider: Provider,
     /// Our share of the calls that the provider allows.
     pub budgets: Budgets,
     /// What this process is doing about payments.
@@ -93,14 +94,14 @@ impl App {
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
-        let checkout = Checkout::new(live.clone(), Terms::default());
+        let checkout = Checkout::new(db.clone(), live.clone(), config.limits.tick(), Terms::default());
         let ballots = Ballots::new(db.clone(), live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();
         budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });
-        let app = App(Arc::new(Parts {
         let buyers = Rates::new(config.limits.buyer_requests_per_second_max);
         let strangers = Rates::new(config.limits.stranger_requests_per_second_max);
+        let app = App(Arc::new(Parts {
             config,
             db,
             clock,
@@ -108,9 +109,9 @@ impl App {
             live,
             checkout,
             ballots,
-            provider,
             buyers,
             strangers,
+            provider,
             budgets,
             underway: Underway::default(),
             import_places: Arc::new(Semaphore::new(IMPORTS_MAX)),
