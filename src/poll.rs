@@ -1,6 +1,5 @@
 //! Polls: a question to the audience, and the routes to vote by. What is counted, and how, stands in `ballot.rs`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::app::{App, Counted};
 use crate::auth::{Caller, Role};
 use crate::ballot::{self, Cast, Poll, Vote};
 use crate::clock::Millis;
@@ -18,7 +17,7 @@ use crate::db::Turn;
 use crate::error::{Code, Error, Problem, Result, invalid};
 use crate::ids::{PollId, ShowId};
 use crate::live::{EndReason, PollOnStage, PollResult};
-use crate::request::{Body, Once, Path, Peer, line};
+use crate::request::{Arrived, Body, Once, Path, Peer, line};
 
 pub fn routes() -> Router<App> {
     Router::new()
@@ -70,9 +69,7 @@ impl TryFrom<Poll> for PollAnswer {
     type Error = Error;
 
     fn try_from(it: Poll) -> Result<PollAnswer> {
-        let counts = it.counts()?;
-        let result = it.closed_reason.map(|reason| ballot::result(it.poll_id, reason, counts.clone()));
-        Ok(PollAnswer { poll: it.on_stage()?, closed_at: it.closed_at, counts, result })
+        Ok(PollAnswer { poll: it.on_stage()?, closed_at: it.closed_at, counts: it.counts()?, result: it.result()? })
     }
 }
 
@@ -143,34 +140,74 @@ async fn close(
         return Ok(answer);
     }
     change.require_live()?;
+    if let Some(ends_at) = ballot::ended(&mut change, poll).await? {
+        drop(change);
+        return close_ended(&app, &caller, show, poll, ends_at, &once).await;
+    }
     let at = change.now();
     let result = ballot::close(&mut change, poll, EndReason::ByHand, at).await?;
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &result).await?;
     change.commit().await?;
+    app.ballots.closed(show, &[(poll, at)]);
+    Ok(answer)
+}
+
+/// The host clicked when the poll had ended and was not closed yet: its votes are counted first, as if nobody had clicked.
+async fn close_ended(
+    app: &App,
+    caller: &Caller,
+    show: ShowId,
+    poll: PollId,
+    ends_at: Millis,
+    once: &Once<Nothing>,
+) -> Result<Response> {
+    tokio::time::sleep((ends_at + app.ballots.closing_time()).since(app.clock.now())).await;
+    let mut change = app.live.change(show, Turn::Host).await?;
+    if let Some(answer) = once.replay(change.tx(), caller).await? {
+        return Ok(answer);
+    }
+    let polls = ballot::polls(change.tx(), show).await?;
+    let result = match polls.into_iter().find(|it| it.poll_id == poll).map(|it| it.result()).transpose()?.flatten() {
+        // The stage clock was first.
+        Some(it) => it,
+        None => ballot::close(&mut change, poll, EndReason::ByTime, ends_at).await?,
+    };
+    let answer = once.keep(change.tx(), caller, StatusCode::OK, &result).await?;
+    change.commit().await?;
+    app.ballots.closed(show, &[(poll, ends_at)]);
     Ok(answer)
 }
 
 /// Needs no Idempotency-Key: poll and voter are one.
 async fn vote(
     State(app): State<App>,
-    caller: Caller,
+    Counted(caller): Counted,
     peer: Peer,
+    arrived: Arrived,
     Path((show, poll_id)): Path<(ShowId, PollId)>,
     Body(Choice { choice }): Body<Choice>,
 ) -> Result<Json<Voted>> {
-    cast(&app, &caller, peer, show, poll_id, choice).await?;
+    cast(&app, &caller, peer, show, poll_id, choice, arrived.at).await?;
     Ok(Json(Voted { poll_id, choice }))
 }
 
-/// A vote, by whichever road it came.
+/// A vote, by whichever road it came, and when it did.
 ///
 /// # Errors
 /// `forbidden`, `guests_may_not_vote`, `not_found`, `invalid`, `poll_closed`, `already_voted`, `rate_limited`; `busy` and
 /// `internal` when it is not known to be counted. Each names the poll, because on a socket nothing else does.
-pub async fn cast(app: &App, caller: &Caller, peer: Peer, show: ShowId, poll_id: PollId, choice: i64) -> Result<()> {
+pub async fn cast(
+    app: &App,
+    caller: &Caller,
+    peer: Peer,
+    show: ShowId,
+    poll_id: PollId,
+    choice: i64,
+    arrived: Millis,
+) -> Result<()> {
     caller.may_vote(show)?;
     let guest_from = (caller.role == Role::Guest).then(|| digest(app, poll_id, peer));
-    let vote = Vote { voter: caller.subject.clone(), guest_from, choice, arrived: app.clock.now() };
+    let vote = Vote { voter: caller.subject.clone(), guest_from, choice, arrived };
     let refusal = match app.ballots.cast(show, poll_id, vote).await? {
         Cast::Counted => return Ok(()),
         Cast::Already { choice } => {
@@ -191,13 +228,8 @@ pub async fn cast(app: &App, caller: &Caller, peer: Peer, show: ShowId, poll_id:
 }
 
 /// What is kept of a guest's address: enough to count, for this poll only.
-fn digest(app: &App, poll: PollId, Peer(peer): Peer) -> String {
-    let network = match peer.ip().to_canonical() {
-        IpAddr::V4(it) => it.to_string(),
-        // One subscriber has a whole /64.
-        IpAddr::V6(it) => format!("{:x?}", &it.segments()[..4]),
-    };
-    let mut digest = app.keys.derive(&format!("votes of guests: {poll} {network}"));
+fn digest(app: &App, poll: PollId, peer: Peer) -> String {
+    let mut digest = app.keys.derive(&format!("votes of guests: {poll} {}", peer.network()));
     digest.truncate(22);
     digest
 }

@@ -83,6 +83,29 @@ async fn a_second_server_on_the_same_file_says_so_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_write_leave_the_file_of_a_running_server_alone() {
+    let mut server = Process::serve(Backend::Sqlite, &[]).await;
+    let file = server.folder().join("products.csv");
+    std::fs::write(&file, "sku,title,price,currency\nMUG,Big mug,11,EUR\n").unwrap();
+    let import = ["import", file.to_str().unwrap()];
+    let beside = server.command(&import).await;
+    assert_eq!(beside.status.code(), Some(2), "{beside:?}");
+    assert!(said(&beside.stderr).contains("--server"), "{beside:?}");
+    let prune = server.command(&["prune"]).await;
+    assert_eq!(prune.status.code(), Some(1), "{prune:?}");
+    assert!(said(&prune.stderr).contains("stop it first"), "{prune:?}");
+    let url = server.url("/");
+    let through = server.command(&[import[0], import[1], "--server", &url]).await;
+    assert_eq!(through.status.code(), Some(0), "{through:?}");
+    server.terminate();
+    server.exited().await;
+    let alone = server.command(&import).await;
+    assert_eq!(alone.status.code(), Some(0), "{alone:?}");
+    assert!(said(&alone.stderr).contains("1 unchanged"), "{alone:?}");
+    assert_eq!(server.command(&["prune"]).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restore_a_viewer_starts_afresh() {
     let mut server = Process::serve(Backend::Sqlite, &[]).await;
     let show = server.live_show().await;
@@ -229,6 +252,49 @@ both! {
         late.until(|it| it.gauges.get("gmv").is_some_and(|(_, value)| value["gmv_minor"] == 1_900)).await;
         checked(&shop).await;
         assert_eq!(pruned(&shop, &archive).await, [(show, 2)], "what came later follows the rest");
+        checked(&shop).await;
+    }
+}
+
+both! {
+    async fn votes_events_imports_and_answers_are_forgotten_with_the_logs_of_their_time(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 4 })).await;
+        shop.buyer("ann").buy(show, &sale).await;
+        let vote = async |show: ShowId, who: &str| {
+            let poll = json!({ "question": "Next?", "choices": ["Lamp", "Vase"] });
+            let poll = shop.host().post(&format!("/v1/shows/{show}/polls"), poll).await.ok();
+            let path = format!("/v1/shows/{show}/polls/{}/votes", poll["poll_id"].as_str().unwrap());
+            shop.buyer(who).post(&path, json!({ "choice": 1 })).await.ok();
+        };
+        vote(show, "ann").await;
+        let import = async || {
+            let catalogue = "sku,title,price,currency\nMUG,Big mug,11,EUR\n";
+            let sent = shop.host().request(reqwest::Method::POST, "/v1/imports");
+            let key = showcart::ids::HoldId::new().to_string();
+            let begun: Value = sent.header("idempotency-key", key).body(catalogue).send().await.unwrap().json().await.unwrap();
+            let path = format!("/v1/imports/{}", begun["import_id"].as_str().unwrap());
+            let done = async { while shop.host().get(&path).await.ok()["state"] == "running" {} };
+            tokio::time::timeout(PATIENCE, done).await.expect("one row is soon read");
+        };
+        import().await;
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        let settled = async { while count(&shop, "select count(*) from inbox where processed_at is null").await > 0 {} };
+        tokio::time::timeout(PATIENCE, settled).await.expect("the provider's events are acted on");
+        shop.advance(Duration::from_secs(31 * 86_400)).await;
+        // What is of today stays.
+        let running = shop.live_show().await;
+        vote(running, "bob").await;
+        import().await;
+        let events = count(&shop, "select count(*) from inbox").await as u64;
+        assert!(events > 0);
+        let days = Duration::from_secs(30 * 86_400);
+        let pruned = prune::run(&shop.app.db, days, &shop.folder().join("archive"), |_| {}).await.unwrap();
+        assert_eq!((pruned.shows, pruned.votes, pruned.events, pruned.imports), (1, 1, events, 1));
+        assert!(pruned.answers > 0, "{pruned:?}");
+        assert_eq!(count(&shop, "select count(*) from vote").await, 1);
+        assert_eq!(count(&shop, "select count(*) from inbox").await, 0);
+        assert_eq!(count(&shop, "select count(*) from import_job").await, 1);
         checked(&shop).await;
     }
 }

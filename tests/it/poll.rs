@@ -196,6 +196,37 @@ both! {
 }
 
 both! {
+    async fn votes_that_cannot_count_are_answered_while_nobody_can_write(shop) {
+        let show = shop.live_show().await;
+        let poll = open(&shop, show, None).await;
+        vote(&shop, Role::Viewer, "ann", show, &poll, 0).await.ok();
+        close(&shop, show, &poll).await;
+        let mut writing = shop.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        showcart::db::query("update poll set total = total").run(&mut writing).await.unwrap();
+        let unknown = PollId::new().to_string();
+        let answered = async {
+            let late = vote(&shop, Role::Viewer, "bob", show, &poll, 1).await;
+            assert_eq!(late.refusal(), (409, "poll_closed"));
+            // Whose vote counts is still told so.
+            vote(&shop, Role::Viewer, "ann", show, &poll, 0).await.ok();
+            let other = vote(&shop, Role::Viewer, "ann", show, &poll, 1).await;
+            assert_eq!((other.refusal(), &other.body["choice"]), ((409, "already_voted"), &json!(0)));
+            let votes = (0..50).map(|it| (format!("voter-{it}"), PollId::new().to_string()));
+            let votes: Vec<(String, String)> = votes.chain([("ann".into(), unknown)]).collect();
+            join_all(votes.iter().map(|(who, poll)| async {
+                assert_eq!(vote(&shop, Role::Viewer, who, show, poll, 0).await.refusal(), (404, "not_found"));
+            })).await;
+        };
+        tokio::time::timeout(Duration::from_secs(10), answered).await.expect("nothing of it has to be written");
+        drop(writing);
+        // Long after the end nobody is looked up.
+        shop.advance(Duration::from_secs(300)).await;
+        let late = vote(&shop, Role::Viewer, "ann", show, &poll, 0).await;
+        assert_eq!(late.refusal(), (409, "poll_closed"));
+    }
+}
+
+both! {
     async fn nonsense_is_refused_and_counts_nothing(shop) {
         let show = shop.live_show().await;
         let elsewhere = shop.live_show().await;
@@ -325,7 +356,33 @@ both! {
     }
 }
 
-on_both!(a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once);
+on_both!(
+    a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once,
+    a_poll_that_is_closed_by_hand_after_its_end_has_ended_by_time,
+);
+
+async fn a_poll_that_is_closed_by_hand_after_its_end_has_ended_by_time(backend: Backend) {
+    // Polls are closed two seconds after their end: time enough for a click.
+    let shop = Shop::tuned(backend, |it| it.tick_ms = 1_000).await;
+    let show = shop.live_show().await;
+    let poll = open(&shop, show, Some(400)).await;
+    let (ann, bob) = tokio::join!(
+        vote(&shop, Role::Viewer, "ann", show, &poll, 0),
+        vote(&shop, Role::Viewer, "bob", show, &poll, 0)
+    );
+    assert_eq!((ann.status, bob.status), (200, 200));
+    let ends_at = logged(&shop, show, &["poll.opened"]).await[0]["data"]["ends_at"].clone();
+    while shop.now() <= ends_at.as_i64().unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let path = format!("/v1/shows/{show}/polls/{poll}/close");
+    let result = shop.host().post_with_key(&path, json!({}), "click").await.ok();
+    assert_eq!((&result["reason"], &result["counts"]), (&json!("by_time"), &json!([2, 0, 0])));
+    let closed = logged(&shop, show, &["poll.closed"]).await;
+    assert_eq!((closed.len(), &closed[0]["at"], &closed[0]["data"]), (1, &ends_at, &result));
+    assert_eq!(shop.host().post_with_key(&path, json!({}), "click").await.ok(), result);
+    assert_eq!(faults(&shop).await, [""; 0]);
+}
 
 async fn a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once(backend: Backend) {
     for point in ["before_votes_commit=1", "after_votes_commit=1"] {
