@@ -1,5 +1,6 @@
 //! The handles that every handler gets. No routes here: the router is assembled in `server.rs`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use axum::http::{header, request};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::auth::{Caller, Keys, query_value};
+use crate::auth::{Caller, Keys, Role, query_value};
 use crate::ballot::Ballots;
 use crate::checkout::Checkout;
 use crate::checkout::rules::Terms;
@@ -18,11 +19,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, Migrations};
 use crate::error::{Code, Result, problem};
+use crate::ids::BuyerId;
 use crate::live::Live;
 use crate::payment::Provider;
 use crate::payment::budget::{Budgets, Rate};
 use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
 use crate::payment::underway::Underway;
+use crate::rate::Rates;
+use crate::request::Peer;
 
 /// The schema, one set of steps for both databases.
 pub const MIGRATIONS: Migrations = &[
@@ -49,6 +53,10 @@ pub struct Parts {
     pub live: Live,
     pub checkout: Checkout,
     pub ballots: Ballots,
+    /// What buyers ask of the checkout, and votes that come by HTTP.
+    pub buyers: Rates<BuyerId>,
+    /// Requests without a valid token, by the network that they come from.
+    pub strangers: Rates<IpAddr>,
     pub provider: Provider,
     /// Our share of the calls that the provider allows.
     pub budgets: Budgets,
@@ -90,6 +98,8 @@ impl App {
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();
         budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });
+        let buyers = Rates::new(config.limits.buyer_requests_per_second_max);
+        let strangers = Rates::new(config.limits.stranger_requests_per_second_max);
         let app = App(Arc::new(Parts {
             config,
             db,
@@ -98,6 +108,8 @@ impl App {
             live,
             checkout,
             ballots,
+            buyers,
+            strangers,
             provider,
             budgets,
             underway: Underway::default(),
@@ -136,8 +148,27 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut request::Parts, app: &App) -> Result<Caller> {
         let token = bearer(parts)
             .or_else(|| query_token(parts))
-            .ok_or_else(|| problem(Code::Unauthorized, "Send the token as `Authorization: Bearer …`."))?;
-        app.keys.check(&token, app.clock.now())
+            .ok_or_else(|| problem(Code::Unauthorized, "Send the token as `Authorization: Bearer …`."));
+        let caller = token.and_then(|it| app.keys.check(&it, app.clock.now()));
+        if caller.is_err() {
+            app.strangers.take(Peer::from_request_parts(parts, app).await?.network())?;
+        }
+        caller
+    }
+}
+
+/// A caller who asks for something that buyers crowd for: their requests are counted, before the body is read.
+pub struct Counted(pub Caller);
+
+impl FromRequestParts<App> for Counted {
+    type Rejection = crate::error::Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, app: &App) -> Result<Counted> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if matches!(caller.role, Role::Viewer | Role::Guest) {
+            app.buyers.take(caller.subject.clone())?;
+        }
+        Ok(Counted(caller))
     }
 }
 

@@ -64,8 +64,9 @@ pub struct Limits {
     #[arg(long, env = "CONNECTIONS_MAX", default_value_t = 18_000)]
     pub connections_max: usize,
 
-    /// Open connections from one address; 0 is no limit. Behind a proxy every viewer has the proxy's address.
-    #[arg(long, env = "CONNECTIONS_PER_ADDRESS_MAX", default_value_t = 0)]
+    /// Open connections from one address: so many that a crowd behind one address finds room, and fewer than there are; 0 is
+    /// no limit. Behind a proxy every viewer has the proxy's address.
+    #[arg(long, env = "CONNECTIONS_PER_ADDRESS_MAX", default_value_t = 16_000)]
     pub connections_per_address_max: usize,
 
     /// Bytes of a request's body, imports aside.
@@ -83,6 +84,24 @@ pub struct Limits {
     /// Socket messages a second that a viewer may send, in the long run; three times as many at once.
     #[arg(long, env = "MESSAGES_PER_SECOND_MAX", default_value_t = 20)]
     pub messages_per_second_max: u32,
+
+    /// Holds, orders, releases and votes over HTTP a second that a buyer may ask for, in the long run; ten times as many at
+    /// once; 0 is no limit.
+    #[arg(long, env = "BUYER_REQUESTS_PER_SECOND_MAX", default_value_t = 20)]
+    pub buyer_requests_per_second_max: u32,
+
+    /// Requests without a valid token a second from one address (IPv6: from one /64 network), guests' sockets among them, in
+    /// the long run; ten times as many at once; 0 is no limit. Behind a proxy every guest has the proxy's address.
+    #[arg(long, env = "STRANGER_REQUESTS_PER_SECOND_MAX", default_value_t = 2_000)]
+    pub stranger_requests_per_second_max: u32,
+
+    /// Seconds in which the body of a request must come, imports aside.
+    #[arg(long, env = "BODY_S", default_value_t = 10)]
+    pub body_s: u64,
+
+    /// Seconds after which a request is given up, imports aside.
+    #[arg(long, env = "REQUEST_S", default_value_t = 30)]
+    pub request_s: u64,
 
     /// Milliseconds between frames that carry only gauges.
     #[arg(long, env = "TICK_MS", default_value_t = 100)]
@@ -105,6 +124,14 @@ pub struct Limits {
 impl Limits {
     pub fn tick(&self) -> Duration {
         Duration::from_millis(self.tick_ms)
+    }
+
+    pub fn body(&self) -> Duration {
+        Duration::from_secs(self.body_s)
+    }
+
+    pub fn request(&self) -> Duration {
+        Duration::from_secs(self.request_s)
     }
 
     pub fn heartbeat(&self) -> Duration {
@@ -150,11 +177,15 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 18_000,
-            connections_per_address_max: 0,
+            connections_per_address_max: 16_000,
             body_bytes_max: 64 * 1024,
             import_bytes_max: 200 * 1024 * 1024,
             message_bytes_max: 4 * 1024,
             messages_per_second_max: 20,
+            buyer_requests_per_second_max: 20,
+            stranger_requests_per_second_max: 2_000,
+            body_s: 10,
+            request_s: 30,
             tick_ms: 100,
             guest_votes_per_address_max: 20,
             heartbeat_s: 25,

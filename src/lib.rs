@@ -33,6 +33,7 @@ pub mod ballot; // polls: each vote counted once, many together
 
 // What every handler gets.
 pub mod auth; // tokens and roles
+pub mod rate; // how often somebody may ask
 pub mod request; // bodies, paths, pages, requests that may come twice
 pub mod app; // the handles
 

@@ -1,6 +1,5 @@
 //! Polls: a question to the audience, and the routes to vote by. What is counted, and how, stands in `ballot.rs`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::app::{App, Counted};
 use crate::auth::{Caller, Role};
 use crate::ballot::{self, Cast, Poll, Vote};
 use crate::clock::Millis;
@@ -153,7 +152,7 @@ async fn close(
 /// Needs no Idempotency-Key: poll and voter are one.
 async fn vote(
     State(app): State<App>,
-    caller: Caller,
+    Counted(caller): Counted,
     peer: Peer,
     Path((show, poll_id)): Path<(ShowId, PollId)>,
     Body(Choice { choice }): Body<Choice>,
@@ -191,13 +190,8 @@ pub async fn cast(app: &App, caller: &Caller, peer: Peer, show: ShowId, poll_id:
 }
 
 /// What is kept of a guest's address: enough to count, for this poll only.
-fn digest(app: &App, poll: PollId, Peer(peer): Peer) -> String {
-    let network = match peer.ip().to_canonical() {
-        IpAddr::V4(it) => it.to_string(),
-        // One subscriber has a whole /64.
-        IpAddr::V6(it) => format!("{:x?}", &it.segments()[..4]),
-    };
-    let mut digest = app.keys.derive(&format!("votes of guests: {poll} {network}"));
+fn digest(app: &App, poll: PollId, peer: Peer) -> String {
+    let mut digest = app.keys.derive(&format!("votes of guests: {poll} {}", peer.network()));
     digest.truncate(22);
     digest
 }

@@ -1,6 +1,6 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -56,6 +56,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 /// Who is at the other end of a connection, in every request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// Whom limits of addresses count: one subscriber has a whole /64 of IPv6.
+    pub fn network(self) -> IpAddr {
+        match self.0.ip().to_canonical() {
+            IpAddr::V4(it) => it.into(),
+            IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() >> 64 << 64).into(),
+        }
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Error;

@@ -56,6 +56,7 @@ fn describe() {
     describe_gauge!("showcart_viewers_behind", "Viewers who read too slowly and get a snapshot next.");
     describe_counter!("showcart_sockets_closed_total", "Sockets that this node closed, by reason.");
     describe_counter!("showcart_connections_refused_total", "Connections over a limit, by which.");
+    describe_counter!("showcart_requests_limited_total", "Requests of those who asked too often.");
     describe_counter!("showcart_votes_total", "Votes that were decided, by what became of them.");
     describe_histogram!("showcart_votes_batch_commands", "Votes that were counted together.");
     describe_counter!("showcart_bus_dropped_total", "Messages that found the bus full; rooms read the log instead.");

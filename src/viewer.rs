@@ -56,6 +56,9 @@ async fn connect(
     let query = request.uri().query().unwrap_or_default().to_owned();
     let token = token.or_else(|| query_value(&query, "token"));
     let since = query_value(&query, "since").and_then(|it| position(&it));
+    if token.as_deref().is_none_or(|it| app.keys.check(it, app.clock.now()).is_err()) {
+        app.strangers.take(peer.network())?;
+    }
     let upgrade = hyper::upgrade::on(&mut request);
     let place = request.extensions_mut().remove::<Place>();
     tokio::spawn(async move {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::app::App;
+use crate::app::{App, Counted};
 use crate::auth::{Caller, Role};
 use crate::checkout::rules::{
     Answer, Command, Hold, HoldRequest, HoldState, Item, Line, OrderState, PaymentState, Wanted,
@@ -104,7 +104,7 @@ const OPAQUE_MAX: usize = 2_000;
 
 async fn hold(
     State(app): State<App>,
-    caller: Caller,
+    Counted(caller): Counted,
     Path(show): Path<ShowId>,
     headers: HeaderMap,
     once: Once<NewHold>,
@@ -177,7 +177,11 @@ async fn read_hold(State(app): State<App>, caller: Caller, Path(hold): Path<Hold
 }
 
 /// Gives the units back. A buyer who can pay already is stopped at the provider first.
-async fn release(State(app): State<App>, caller: Caller, Path(hold_id): Path<HoldId>) -> Result<Json<HoldAnswer>> {
+async fn release(
+    State(app): State<App>,
+    Counted(caller): Counted,
+    Path(hold_id): Path<HoldId>,
+) -> Result<Json<HoldAnswer>> {
     let show = show_of_hold(&app, hold_id).await?;
     caller.may_buy(show)?;
     let release = || Command::Release { hold_id, buyer: caller.subject.clone() };
@@ -230,7 +234,7 @@ struct NewOrder {
 const OPENING: Duration = Duration::from_secs(10);
 
 /// Begins to pay for a hold. One order comes of a hold, however often it is asked for.
-async fn pay(State(app): State<App>, caller: Caller, once: Once<NewOrder>) -> Result<Response> {
+async fn pay(State(app): State<App>, Counted(caller): Counted, once: Once<NewOrder>) -> Result<Response> {
     let hold_id = once.body.hold_id;
     let show = show_of_hold(&app, hold_id).await?;
     caller.may_buy(show)?;

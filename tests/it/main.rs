@@ -16,6 +16,7 @@ mod contest;
 mod crash;
 mod crowd;
 mod import;
+mod limits;
 mod live;
 mod openapi;
 mod operate;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use showcart::app::App;
 use showcart::auth::{Keys, Role};
 use showcart::clock::Clock;
-use showcart::config::Config;
+use showcart::config::{Config, Limits};
 use showcart::ids::ShowId;
 use showcart::payment::sandbox::{LOOPBACK_API_KEY, Sandbox, Settings};
 use tempfile::TempDir;
@@ -150,9 +150,18 @@ impl Shop {
         Shop::among(backend, Company::None { _guard: COMPANY.write().await }).await
     }
 
+    /// With other limits.
+    pub(crate) async fn tuned(backend: Backend, tune: impl FnOnce(&mut Limits)) -> Shop {
+        Shop::made(backend, Company::Any { _guard: COMPANY.read().await }, tune).await
+    }
+
     async fn among(backend: Backend, company: Company) -> Shop {
+        Shop::made(backend, company, |_| {}).await
+    }
+
+    async fn made(backend: Backend, company: Company, tune: impl FnOnce(&mut Limits)) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = Config {
+        let mut config = Config {
             data_dir: folder.path().to_owned(),
             database_url: match backend {
                 Backend::Sqlite => None,
@@ -167,6 +176,7 @@ impl Shop {
             provider_rate: 0.0,
             ..Config::default()
         };
+        tune(&mut config.limits);
         Shop::with(config, folder, company).await
     }
 
