@@ -64,6 +64,7 @@ codes! {
     OriginForbidden = 403 "origin_forbidden" "This origin is not allowed";
     NotFound = 404 "not_found" "No such thing";
     MethodNotAllowed = 405 "method_not_allowed" "The path does not know this method";
+    RequestTimeout = 408 "request_timeout" "The request did not come in time";
     Conflict = 409 "conflict" "The thing is in another state";
     VersionConflict = 409 "version_conflict" "Somebody changed it first";
     ShowNotLive = 409 "show_not_live" "The show is not live";

@@ -17,7 +17,7 @@ use crate::db::Turn;
 use crate::error::{Code, Error, Problem, Result, invalid};
 use crate::ids::{PollId, ShowId};
 use crate::live::{EndReason, PollOnStage, PollResult};
-use crate::request::{Body, Once, Path, Peer, line};
+use crate::request::{Arrived, Body, Once, Path, Peer, line};
 
 pub fn routes() -> Router<App> {
     Router::new()
@@ -154,10 +154,11 @@ async fn vote(
     State(app): State<App>,
     Counted(caller): Counted,
     peer: Peer,
+    arrived: Arrived,
     Path((show, poll_id)): Path<(ShowId, PollId)>,
     Body(Choice { choice }): Body<Choice>,
 ) -> Result<Json<Voted>> {
-    cast(&app, &caller, peer, show, poll_id, choice).await?;
+    cast(&app, &caller, peer, show, poll_id, choice, arrived.at).await?;
     Ok(Json(Voted { poll_id, choice }))
 }
 
@@ -166,10 +167,18 @@ async fn vote(
 /// # Errors
 /// `forbidden`, `guests_may_not_vote`, `not_found`, `invalid`, `poll_closed`, `already_voted`, `rate_limited`; `busy` and
 /// `internal` when it is not known to be counted. Each names the poll, because on a socket nothing else does.
-pub async fn cast(app: &App, caller: &Caller, peer: Peer, show: ShowId, poll_id: PollId, choice: i64) -> Result<()> {
+pub async fn cast(
+    app: &App,
+    caller: &Caller,
+    peer: Peer,
+    show: ShowId,
+    poll_id: PollId,
+    choice: i64,
+    arrived: Millis,
+) -> Result<()> {
     caller.may_vote(show)?;
     let guest_from = (caller.role == Role::Guest).then(|| digest(app, poll_id, peer));
-    let vote = Vote { voter: caller.subject.clone(), guest_from, choice, arrived: app.clock.now() };
+    let vote = Vote { voter: caller.subject.clone(), guest_from, choice, arrived };
     let refusal = match app.ballots.cast(show, poll_id, vote).await? {
         Cast::Counted => return Ok(()),
         Cast::Already { choice } => {

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::{HeaderMap, StatusCode, request};
+use axum::http::{Extensions, HeaderMap, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +21,50 @@ use crate::clock::Millis;
 use crate::db::{self, Tx, query};
 use crate::error::{Code, Error, Result, problem};
 
+/// When a request's head had come, in every request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived {
+    /// In database time: what a tap counts by.
+    pub at: Millis,
+    /// Until then the body must come.
+    pub body_by: Instant,
+}
+
+impl Arrived {
+    fn of(extensions: &Extensions) -> Result<Arrived> {
+        Ok(*extensions.get().context("the server stamps every request")?)
+    }
+
+    /// Waits for a body, while it has time.
+    async fn in_time<T>(self, body: impl Future<Output = T>) -> Result<T> {
+        let read = tokio::time::timeout_at(self.body_by.into(), body).await;
+        read.map_err(|_| problem(Code::RequestTimeout, "The body did not come in time."))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Arrived {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Arrived> {
+        Arrived::of(&parts.extensions)
+    }
+}
+
+/// A body that came whole, and in time: who sends it in drops would keep a place among the connections for ever.
+pub struct Whole(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Whole> {
+        let bytes = Arrived::of(request.extensions())?.in_time(Bytes::from_request(request, state)).await?;
+        Ok(Whole(bytes.map_err(|it| {
+            let too_large = it.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            problem(if too_large { Code::PayloadTooLarge } else { Code::BadRequest }, it.body_text())
+        })?))
+    }
+}
+
 /// A JSON body; what is wrong with it is said as a problem.
 pub struct Body<T>(pub T);
 
@@ -27,7 +72,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>> {
-        Ok(Body(Json::<T>::from_request(request, state).await?.0))
+        let json = Arrived::of(request.extensions())?.in_time(Json::<T>::from_request(request, state)).await?;
+        Ok(Body(json?.0))
     }
 }
 
@@ -107,12 +153,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
         let mut digest = Sha256::new();
         digest.update(request.method().as_str());
         digest.update(request.uri().path());
-        let bytes = Bytes::from_request(request, state).await.map_err(|it| {
-            problem(
-                if it.status() == StatusCode::PAYLOAD_TOO_LARGE { Code::PayloadTooLarge } else { Code::BadRequest },
-                it.body_text(),
-            )
-        })?;
+        let Whole(bytes) = Whole::from_request(request, state).await?;
         digest.update(&bytes);
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };

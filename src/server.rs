@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Extensions, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,10 +19,11 @@ use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::clock::Clock;
 use crate::error::{Code, Error, Problem, problem};
 use crate::import;
 use crate::order;
-use crate::request::{Peer, Place};
+use crate::request::{Arrived, Peer, Place};
 use crate::telemetry;
 use crate::viewer::Pictures;
 
@@ -35,7 +37,6 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .merge(crate::show::routes())
         .merge(crate::product::routes())
-        .merge(import::routes())
         .merge(crate::lineup::routes())
         .merge(crate::sale::routes())
         .merge(order::routes())
@@ -46,6 +47,9 @@ pub fn router(app: App) -> Router {
         .merge(crate::viewer::routes())
         .merge(crate::page::routes())
         .merge(crate::openapi::routes())
+        .layer(middleware::from_fn_with_state(app.clone(), in_time))
+        // An import may take long to come; it has limits of its own.
+        .merge(import::routes())
         .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
@@ -53,6 +57,17 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(cors)
         .with_state(app)
+}
+
+/// Gives up on what takes too long: whoever waits for a database that does not come back is told so.
+async fn in_time(State(app): State<App>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(app.config.limits.request(), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = "It took too long and may have been carried out; try again with the same Idempotency-Key.";
+            Problem::new(Code::Busy, detail).into_response()
+        }
+    }
 }
 
 /// Pages of these origins may read answers. Tokens travel in headers, never in cookies, so nothing is sent unasked.
@@ -126,6 +141,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     let addresses = Addresses::default();
     let connections_max = app.config.limits.connections_max;
     let places = Arc::new(Semaphore::new(connections_max));
+    let body = app.config.limits.body();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -150,7 +166,8 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
             metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
             continue;
         };
-        tokio::spawn(connection(stream, peer, router.clone(), closed.clone(), Place::of((place, address))));
+        let stamp = Stamp { peer: Peer(peer), place: Place::of((place, address)), clock: app.clock.clone(), body };
+        tokio::spawn(connection(stream, stamp, router.clone(), closed.clone()));
     }
     app.drain();
     app.live.drain().await;
@@ -197,21 +214,33 @@ async fn register_webhook(app: App, address: std::io::Result<SocketAddr>) {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    mut closed: watch::Receiver<()>,
+/// What every request of a connection gets when its head has come.
+#[derive(Clone)]
+struct Stamp {
+    peer: Peer,
     place: Place,
-) {
+    clock: Clock,
+    /// For how long its body may come.
+    body: Duration,
+}
+
+impl Stamp {
+    fn put_on(&self, extensions: &mut Extensions) {
+        extensions.insert(self.peer);
+        extensions.insert(self.place.clone());
+        extensions.insert(Arrived { at: self.clock.now(), body_by: Instant::now() + self.body });
+    }
+}
+
+async fn connection(stream: TcpStream, stamp: Stamp, router: Router, mut closed: watch::Receiver<()>) {
+    let Peer(peer) = stamp.peer;
     // Without it small frames wait for the acknowledgement of the frame before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let service =
         TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(place.clone());
+            stamp.put_on(request.extensions_mut());
             request.map(axum::body::Body::new)
         }));
     let connection = hyper::server::conn::http1::Builder::new()

@@ -280,7 +280,8 @@ impl Session for Watching {
 
 impl Watching {
     async fn vote(&self, poll_id: PollId, choice: i64) -> Result<Value> {
-        poll::cast(&self.app, &self.caller, self.peer, self.show, poll_id, choice).await?;
+        let now = self.app.clock.now();
+        poll::cast(&self.app, &self.caller, self.peer, self.show, poll_id, choice, now).await?;
         Ok(json!({ "type": "voted", "t": self.app.clock.now(), "poll_id": poll_id, "choice": choice }))
     }
 

@@ -31,7 +31,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Once, Page, Paged, Path, Query};
+use crate::request::{Arrived, Once, Page, Paged, Path, Query};
 use crate::units::Units;
 
 pub use webhook::PATH as WEBHOOK_PATH;
@@ -107,9 +107,9 @@ async fn hold(
     Counted(caller): Counted,
     Path(show): Path<ShowId>,
     headers: HeaderMap,
+    arrived: Arrived,
     once: Once<NewHold>,
 ) -> Result<Response> {
-    let arrived = app.clock.now();
     caller.may_buy(show)?;
     if crate::failpoints::haunts("buyer_gets_no_answer", caller.subject.as_str()) {
         std::future::pending::<()>().await;
@@ -125,7 +125,7 @@ async fn hold(
         key: once.key.into(),
         fingerprint: once.fingerprint.into(),
         lines: new.lines.iter().map(wanted).collect::<Result<_>>()?,
-        arrived,
+        arrived: arrived.at,
         seen: opaque("seen", new.seen)?,
         metadata: opaque("metadata", new.metadata)?,
     };

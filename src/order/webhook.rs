@@ -1,7 +1,6 @@
 //! The provider's events: checked, stored, answered; acted on afterwards.
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
@@ -12,6 +11,7 @@ use crate::db::Turn;
 use crate::error::{Code, Result, problem};
 use crate::failpoints;
 use crate::payment::inbox;
+use crate::request::Whole;
 
 /// Where the provider is told to send events.
 pub const PATH: &str = "/v1/webhooks/payments";
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new().route(PATH, post(receive))
 }
 
-async fn receive(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<&'static str> {
+async fn receive(State(app): State<App>, headers: HeaderMap, Whole(body): Whole) -> Result<&'static str> {
     let signature = headers.get(app.provider.signature_header()).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let event = app
         .provider

@@ -1,14 +1,21 @@
-//! Bounds: how often somebody may ask.
+//! Bounds: how often somebody may ask, how long a request may take to come, and to be answered.
+
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
+use showcart::db::Turn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Backend, PATIENCE, Raw, Shop, on_both};
+use crate::harness::{Answer, Backend, PATIENCE, Raw, Shop, both, on_both};
 
 on_both!(
     a_buyer_who_asks_too_often_is_told_when_to_come_again_and_nobody_else_suffers,
     strangers_are_counted_by_their_address,
+    a_body_that_drips_is_given_up,
+    a_request_that_gets_no_turn_is_answered_all_the_same,
 );
 
 fn one(sale: &str) -> Value {
@@ -84,4 +91,78 @@ async fn strangers_are_counted_by_their_address(backend: Backend) {
     assert!(Raw::try_connect(&shop, show, &query, &[]).await.is_ok());
     assert_eq!(shop.get("/healthz").await.status, 200);
     assert_eq!(until_let_in(async || shop.get(&path).await).await.status, 401);
+}
+
+/// A request's head, written by hand.
+async fn begin(shop: &Shop, path: &str, headers: &str) -> TcpStream {
+    let mut tcp = TcpStream::connect(shop.address).await.unwrap();
+    let token = shop.token(Role::Viewer, "ann", None, PATIENCE);
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: shop\r\nauthorization: Bearer {token}\r\nidempotency-key: tap\r\n");
+    tcp.write_all(format!("{head}content-type: application/json\r\n{headers}\r\n").as_bytes()).await.unwrap();
+    tcp
+}
+
+/// Reads until the text has come.
+async fn until_read(tcp: &mut TcpStream, text: &str) -> String {
+    let mut read = Vec::new();
+    let come = async {
+        while !String::from_utf8_lossy(&read).contains(text) {
+            assert_ne!(tcp.read_buf(&mut read).await.unwrap(), 0, "no {text}: {}", String::from_utf8_lossy(&read));
+        }
+    };
+    tokio::time::timeout(PATIENCE, come).await.unwrap_or_else(|_| panic!("{text} does not come"));
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+async fn a_body_that_drips_is_given_up(backend: Backend) {
+    let shop = Shop::tuned(backend, |it| it.body_s = 1).await;
+    let show = shop.live_show().await;
+    for path in [format!("/v1/shows/{show}/holds"), "/v1/webhooks/payments".into()] {
+        let mut tcp = begin(&shop, &path, "content-length: 5000\r\n").await;
+        let (mut reader, mut writer) = tcp.split();
+        let drip = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(100));
+            while writer.write_all(b" ").await.is_ok() {
+                beat.tick().await;
+            }
+        };
+        let mut answer = vec![0; 4_096];
+        let answered = async {
+            tokio::select! {
+                read = reader.read(&mut answer) => read.unwrap(),
+                () = drip => 0,
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, answered).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{path}: {answer}");
+    }
+}
+
+both! {
+    async fn a_tap_counts_from_the_arrival_of_its_head(shop) {
+        let (show, product) = shop.show_with(2).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 2, "duration_ms": 60_000 })).await;
+        let body = one(&sale).to_string();
+        let headers = format!("expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        let mut tcp = begin(&shop, &format!("/v1/shows/{show}/holds"), &headers).await;
+        until_read(&mut tcp, "100 Continue").await;
+        shop.advance(Duration::from_secs(61)).await;
+        assert_eq!(shop.buyer("bob").hold(show, &sale, 1).await.refusal(), (409, "sale_ended"));
+        tcp.write_all(body.as_bytes()).await.unwrap();
+        let answer = until_read(&mut tcp, "}").await;
+        assert!(answer.contains("HTTP/1.1 201 "), "{answer}");
+    }
+}
+
+async fn a_request_that_gets_no_turn_is_answered_all_the_same(backend: Backend) {
+    let shop = Shop::tuned(backend, |it| it.request_s = 1).await;
+    let show = shop.live_show().await;
+    let lamp = shop.product("lamp").await;
+    let _locked = shop.app.live.change(show, Turn::Control).await.unwrap();
+    let (host, path) = (shop.host(), format!("/v1/shows/{show}/pin"));
+    let pin = host.put(&path, json!({ "product_id": lamp }));
+    let answer = tokio::time::timeout(PATIENCE, pin).await.expect("an answer");
+    assert_eq!(answer.refusal(), (503, "busy"));
 }
