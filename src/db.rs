@@ -143,11 +143,12 @@ impl Db {
     /// Opens a write transaction when it is `turn`'s turn.
     ///
     /// # Errors
-    /// The database cannot be reached, or all writing connections are busy for too long.
+    /// The database cannot be reached, too many wait, or all writing connections are busy for too long.
     pub async fn write(&self, turn: Turn) -> Result<Tx> {
         let (driver, permit) = match &*self.0 {
             Inner::Sqlite { write, turns, .. } => {
-                let permit = turns.take(turn).await;
+                // Answered as `busy`, like everything that may go well a little later.
+                let permit = turns.take(turn).await.map_err(std::io::Error::other)?;
                 (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(permit))
             }
             Inner::Postgres { write, .. } => {
