@@ -97,7 +97,9 @@ pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]
         refunds = refunds_of(tx, &keys).await?;
     }
     let buyers = buyers_who_matter(commands, &holds, &orders, &payments);
-    let of_buyers = if buyers.is_empty() { Vec::new() } else { holds_of_buyers(tx, show_id, &buyers).await? };
+    let keys: BTreeSet<&str> = commands.iter().filter_map(key_of).collect();
+    let keys: Vec<Value> = keys.into_iter().map(|it| json!({ "key": it })).collect();
+    let of_buyers = if buyers.is_empty() { Vec::new() } else { holds_of_buyers(tx, show_id, &buyers, &keys).await? };
     let standings = standings(&of_buyers);
     holds.extend(of_buyers);
     let next_expiry = if many_due { Some(now) } else { next_expiry(tx, show_id, now).await? };
@@ -203,6 +205,13 @@ fn buyers_who_matter(commands: &[Command], holds: &[Hold], orders: &[Order], pay
         }
     }
     buyers.into_iter().map(|it| json!({ "buyer_id": it })).collect()
+}
+
+fn key_of(command: &Command) -> Option<&str> {
+    match command {
+        Command::Hold(it) => Some(&it.key),
+        _ => None,
+    }
 }
 
 fn standings(holds: &[Hold]) -> BTreeMap<(SaleId, BuyerId), Standing> {
@@ -492,13 +501,18 @@ async fn holds_by_id(tx: &mut Tx, show_id: ShowId, keys: &[Value]) -> Result<Vec
     .await
 }
 
-async fn holds_of_buyers(tx: &mut Tx, show_id: ShowId, keys: &[Value]) -> Result<Vec<Hold>> {
+/// What the rules ask about buyers: the holds that make up their standing in sales, and those with a key of this batch. What
+/// was given back does neither, and of these a buyer can make as many as they like.
+async fn holds_of_buyers(tx: &mut Tx, show_id: ShowId, buyers: &[Value], keys: &[Value]) -> Result<Vec<Hold>> {
     query(
         "select hold_id, buyer_id as buyer, key, fingerprint, state, lines, amount_minor, currency, granted_at, expires_at,
                 ended_at, late_possible, seen, metadata
-         from hold where show_id = $1 and buyer_id in (select value->>'buyer_id' from json_each($2))",
+         from hold where show_id = $1 and buyer_id in (select value->>'buyer_id' from json_each($2))
+               and (state <> 'released' and lines like '%\"sale_id\":\"%'
+                    or key in (select value->>'key' from json_each($3)))",
     )
     .bind(show_id)
+    .bind_json(&buyers)
     .bind_json(&keys)
     .all(tx)
     .await

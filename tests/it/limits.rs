@@ -1,11 +1,12 @@
 //! Bounds: how often somebody may ask, how long a request may take to come, and to be answered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
-use showcart::db::Turn;
+use showcart::db::{Turn, query};
+use showcart::ids::ShowId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -165,4 +166,44 @@ async fn a_request_that_gets_no_turn_is_answered_all_the_same(backend: Backend) 
     let pin = host.put(&path, json!({ "product_id": lamp }));
     let answer = tokio::time::timeout(PATIENCE, pin).await.expect("an answer");
     assert_eq!(answer.refusal(), (503, "busy"));
+}
+
+/// Ten thousand holds that were given back, as a buyer makes them who does nothing else for hours.
+async fn let_go(shop: &Shop, show: ShowId, product: &str, sale: &str, buyer: &str) {
+    let ids: Vec<Value> = (0..10_000).map(|_| json!({ "id": showcart::ids::HoldId::new() })).collect();
+    let lines =
+        json!([{ "product_id": product, "sale_id": sale, "quantity": 1, "returned": 0, "unit_price_minor": 1 }]);
+    let mut tx = shop.app.db.write(Turn::Control).await.unwrap();
+    query(
+        "insert into hold (hold_id, show_id, buyer_id, key, fingerprint, state, lines, amount_minor, currency, granted_at,
+                           expires_at, ended_at, late_possible)
+         select value->>'id', $1, $2, value->>'id', 'x', 'released', $3, 1, 'EUR', 1, 1, 1, $4 from json_each($5)",
+    )
+    .bind(show)
+    .bind(buyer)
+    .bind(lines.to_string())
+    .bind(false)
+    .bind_json(&ids)
+    .run(&mut tx)
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+}
+
+both! {
+    alone async fn a_buyer_who_let_go_of_ten_thousand_holds_does_not_slow_the_lane(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 5, "limit_per_buyer": 2 })).await;
+        let_go(&shop, show, &product, &sale, "ann").await;
+        let ann = shop.buyer("ann");
+        let mut took = Vec::new();
+        for _ in 0..15 {
+            let asked = Instant::now();
+            // Refused by the lane: more than a buyer may have.
+            assert_eq!(ann.hold(show, &sale, 3).await.refusal(), (409, "limit_reached"));
+            took.push(asked.elapsed());
+        }
+        took.sort();
+        assert!(took[7] < Duration::from_millis(150), "{took:?}");
+    }
 }
