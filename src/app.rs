@@ -94,7 +94,7 @@ impl App {
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
         let checkout = Checkout::new(live.clone(), Terms::default());
-        let ballots = Ballots::new(live.clone(), clock.clone(), &config.limits);
+        let ballots = Ballots::new(db.clone(), live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();
         budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });

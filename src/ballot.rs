@@ -6,10 +6,14 @@
 //! voter, so the same vote may come twice, by two roads and to two nodes. It counts if it arrived before the poll's end and
 //! finds the poll not closed; therefore polls are closed a little after their end (`CLOSING_TICKS`). Locks are taken in the
 //! order head, poll, gauge.
+//!
+//! Only a poll that is open gets a lane. What is said to come for others is looked up beside the lanes, in one read for all
+//! who have come: whether there is such a poll, and whether this voter's vote counts since before it was closed. Long after
+//! its end a poll is known to be closed without looking.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -18,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Clock, Millis};
 use crate::config::Limits;
-use crate::db::{self, Turn, Tx, query, row};
+use crate::db::{self, Db, Turn, Tx, query, row};
 use crate::error::{Code, Error, Problem, Result, problem};
 use crate::failpoints;
 use crate::ids::{BuyerId, PollId, ShowId};
@@ -35,13 +39,23 @@ struct Inner {
     tick: Duration,
     /// None is no limit.
     per_address_max: Option<i64>,
-    /// One for each poll that somebody has voted in lately.
-    lanes: Mutex<HashMap<(ShowId, PollId), Kept>>,
+    /// Polls that somebody has voted in lately.
+    polls: Mutex<HashMap<(ShowId, PollId), Kept>>,
+    /// Votes that no lane can count wait here.
+    questions: Lane<Question, Result<Found, Failed>>,
 }
 
 struct Kept {
-    lane: Lane<Vote, Answer>,
+    door: Door,
     used: Instant,
+}
+
+#[derive(Clone)]
+enum Door {
+    /// The lane, and when the poll was closed: written by the lane that finds it so.
+    Open(Lane<Vote, Answer>, Arc<OnceLock<Millis>>),
+    /// For ever.
+    Closed(Millis),
 }
 
 /// Somebody's choice, stamped when it arrived.
@@ -101,8 +115,14 @@ type Answer = Result<Cast, Failed>;
 
 /// Votes that may wait for their batch; more than that are told to come again. Nothing of a poll is control.
 const SIZES: Sizes = Sizes { control: 1, requests: 20_000 };
-/// A lane in which nobody has voted for so long makes room for the next one; what waits in it is still counted.
+/// A poll in which nobody has voted for so long makes room for others; what waits in its lane is still counted.
 const IDLE: Duration = Duration::from_secs(600);
+/// When so many polls are kept, those that are closed make room.
+const KEPT_MAX: usize = 1_000;
+/// Between two looks for votes that no lane can count.
+const LOOK: Duration = Duration::from_millis(20);
+/// Whoever sends a vote again, because its answer was lost, does so within this time after the end.
+const SENT_AGAIN: Duration = Duration::from_secs(120);
 /// Polls of one show that may be open at once.
 pub const OPEN_MAX: i64 = 3;
 /// A poll is closed so many ticks after its end: votes that arrived before it are counted by then.
@@ -113,10 +133,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Ballots {
-    pub fn new(live: Live, clock: Clock, limits: &Limits) -> Ballots {
+    pub fn new(db: Db, live: Live, clock: Clock, limits: &Limits) -> Ballots {
         let max = i64::from(limits.guest_votes_per_address_max);
         let per_address_max = (max > 0).then_some(max);
-        Ballots(Arc::new(Inner { live, clock, tick: limits.tick(), per_address_max, lanes: Mutex::default() }))
+        let questions = Lane::spawn(Looker { db, began: None }, SIZES);
+        let (tick, polls) = (limits.tick(), Mutex::default());
+        Ballots(Arc::new(Inner { live, clock, tick, per_address_max, polls, questions }))
     }
 
     /// Counts a vote with whatever else has come in its tick.
@@ -124,21 +146,39 @@ impl Ballots {
     /// # Errors
     /// It is not known to be counted: `busy`, `internal`.
     pub async fn cast(&self, show: ShowId, poll: PollId, vote: Vote) -> Result<Cast> {
-        let answer = match self.lane(show, poll).request(vote).await {
-            Ok(Ok(cast)) => cast,
-            Err(Refused::Busy) | Ok(Err(Failed::Unavailable)) => {
-                return Err(problem(Code::Busy, "Too many vote at once; send the same vote again."));
-            }
-            Err(Refused::Closed) | Ok(Err(Failed::Internal)) => {
-                return Err(anyhow::anyhow!("a vote in {poll} was not counted").into());
-            }
+        let cast = match self.door(show, poll) {
+            Some(Door::Open(lane, _)) => answered(poll, lane.request(vote).await)?,
+            Some(Door::Closed(at)) if vote.arrived >= at + SENT_AGAIN => Cast::Closed,
+            Some(Door::Closed(_)) | None => self.look_up(show, poll, vote).await?,
         };
-        if answer == Cast::NoPoll {
-            // A lane for a poll that does not exist must not stay.
-            self.0.lanes.lock().expect("nothing panics while it holds the lanes").remove(&(show, poll));
+        metrics::counter!("showcart_votes_total", "answer" => cast.name()).increment(1);
+        Ok(cast)
+    }
+
+    async fn look_up(&self, show: ShowId, poll: PollId, vote: Vote) -> Result<Cast> {
+        let question = Question { show, poll, voter: vote.voter.clone() };
+        Ok(match answered(poll, self.0.questions.request(question).await)? {
+            Found::Nothing => Cast::NoPoll,
+            Found::Open => answered(poll, self.lane(show, poll).request(vote).await)?,
+            Found::Closed { at, choice } => {
+                self.keep(show, poll, Door::Closed(at));
+                match choice {
+                    Some(choice) if choice == vote.choice => Cast::Counted,
+                    Some(choice) => Cast::Already { choice },
+                    None => Cast::Closed,
+                }
+            }
+        })
+    }
+
+    /// Polls of a show were closed here, each at its moment: nobody has to ask the database.
+    pub fn closed(&self, show: ShowId, closed: &[(PollId, Millis)]) {
+        let mut polls = self.polls();
+        for (poll, at) in closed {
+            if let Some(kept) = polls.get_mut(&(show, *poll)) {
+                kept.door = Door::Closed(*at);
+            }
         }
-        metrics::counter!("showcart_votes_total", "answer" => answer.name()).increment(1);
-        Ok(answer)
     }
 
     /// How long after its end a poll is closed.
@@ -146,14 +186,29 @@ impl Ballots {
         self.0.tick * CLOSING_TICKS
     }
 
-    fn lane(&self, show: ShowId, poll: PollId) -> Lane<Vote, Answer> {
-        let mut lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
-        if let Some(kept) = lanes.get_mut(&(show, poll)).filter(|it| !it.lane.is_closed()) {
-            kept.used = Instant::now();
-            return kept.lane.clone();
+    /// What is known of a poll.
+    fn door(&self, show: ShowId, poll: PollId) -> Option<Door> {
+        let mut polls = self.polls();
+        let kept = polls.get_mut(&(show, poll))?;
+        kept.used = Instant::now();
+        if let Door::Open(lane, closed_at) = &kept.door {
+            if let Some(at) = closed_at.get() {
+                kept.door = Door::Closed(*at);
+            } else if lane.is_closed() {
+                return None;
+            }
         }
-        lanes.retain(|_, it| it.used.elapsed() < IDLE);
+        Some(kept.door.clone())
+    }
+
+    /// The lane of a poll that was found open.
+    fn lane(&self, show: ShowId, poll: PollId) -> Lane<Vote, Answer> {
+        // Others may have found it open at the same moment.
+        if let Some(Door::Open(lane, _)) = self.door(show, poll) {
+            return lane;
+        }
         let Inner { live, clock, tick, per_address_max, .. } = &*self.0;
+        let closed_at = Arc::new(OnceLock::new());
         let counter = Counter {
             live: live.clone(),
             clock: clock.clone(),
@@ -163,10 +218,125 @@ impl Ballots {
             poll,
             began: None,
             ends_at: None,
+            closed_at: closed_at.clone(),
         };
         let lane = Lane::spawn(counter, SIZES);
-        lanes.insert((show, poll), Kept { lane: lane.clone(), used: Instant::now() });
+        self.keep(show, poll, Door::Open(lane.clone(), closed_at));
         lane
+    }
+
+    fn keep(&self, show: ShowId, poll: PollId, door: Door) {
+        let mut polls = self.polls();
+        let kept = Kept { door, used: Instant::now() };
+        if let Some(known) = polls.get_mut(&(show, poll)) {
+            *known = kept;
+            return;
+        }
+        polls.retain(|_, it| it.used.elapsed() < IDLE);
+        if polls.len() >= KEPT_MAX {
+            polls.retain(|_, it| matches!(it.door, Door::Open(..)));
+        }
+        polls.insert((show, poll), kept);
+    }
+
+    fn polls(&self) -> MutexGuard<'_, HashMap<(ShowId, PollId), Kept>> {
+        self.0.polls.lock().expect("nothing panics while it holds the polls")
+    }
+}
+
+/// What a lane has said, or why it said nothing.
+fn answered<T>(poll: PollId, answer: Result<Result<T, Failed>, Refused>) -> Result<T> {
+    match answer {
+        Ok(Ok(it)) => Ok(it),
+        Err(Refused::Busy) | Ok(Err(Failed::Unavailable)) => {
+            Err(problem(Code::Busy, "Too many vote at once; send the same vote again."))
+        }
+        Err(Refused::Closed) | Ok(Err(Failed::Internal)) => {
+            Err(anyhow::anyhow!("a vote in {poll} was not counted").into())
+        }
+    }
+}
+
+/// Which poll is meant, and whether this voter has voted in it.
+struct Question {
+    show: ShowId,
+    poll: PollId,
+    voter: BuyerId,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Nothing,
+    Open,
+    Closed {
+        at: Millis,
+        /// The voter's, that counts.
+        choice: Option<i64>,
+    },
+}
+
+/// Looks up what no lane can count, all that has come in one read.
+struct Looker {
+    db: Db,
+    /// When the last look began.
+    began: Option<Instant>,
+}
+
+impl Batch for Looker {
+    type Command = Question;
+    type Answer = Result<Found, Failed>;
+
+    async fn run(&mut self, questions: Vec<Question>) -> Ran<Self::Answer> {
+        if let Some(began) = self.began {
+            tokio::time::sleep_until((began + LOOK).into()).await;
+        }
+        self.began = Some(Instant::now());
+        let answers = match self.look(&questions).await {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "votes could not be looked up");
+                let failed = if db::is_transient(&error) { Failed::Unavailable } else { Failed::Internal };
+                questions.iter().map(|_| Err(failed)).collect()
+            }
+        };
+        Ran { answers, wake_at: None }
+    }
+}
+
+impl Looker {
+    async fn look(&self, questions: &[Question]) -> db::Result<Vec<Found>> {
+        let mut tx = self.db.read().await?;
+        let asked: BTreeSet<PollId> = questions.iter().map(|it| it.poll).collect();
+        let asked: Vec<Value> = asked.into_iter().map(|it| json!({ "poll_id": it })).collect();
+        let polls: Vec<(PollId, ShowId, Option<Millis>)> = query(
+            "select poll_id, show_id, closed_at from poll
+             where poll_id in (select value->>'poll_id' from json_each($1))",
+        )
+        .bind_json(&asked)
+        .all(&mut tx)
+        .await?;
+        let polls: HashMap<(ShowId, PollId), Option<Millis>> =
+            polls.into_iter().map(|(poll, show, closed_at)| ((show, poll), closed_at)).collect();
+        let closed = |it: &&Question| polls.get(&(it.show, it.poll)).is_some_and(Option::is_some);
+        let voters: Vec<Value> =
+            questions.iter().filter(closed).map(|it| json!({ "poll_id": it.poll, "voter_id": it.voter })).collect();
+        let mut voted: HashMap<(PollId, BuyerId), i64> = HashMap::new();
+        if !voters.is_empty() {
+            let votes: Vec<(PollId, BuyerId, i64)> = query(
+                "select v.poll_id, v.voter_id, v.choice from json_each($1) as asked
+                 join vote v on v.poll_id = asked.value->>'poll_id' and v.voter_id = asked.value->>'voter_id'",
+            )
+            .bind_json(&voters)
+            .all(&mut tx)
+            .await?;
+            voted = votes.into_iter().map(|(poll, voter, choice)| ((poll, voter), choice)).collect();
+        }
+        let found = |it: &Question| match polls.get(&(it.show, it.poll)) {
+            None => Found::Nothing,
+            Some(None) => Found::Open,
+            Some(Some(at)) => Found::Closed { at: *at, choice: voted.get(&(it.poll, it.voter.clone())).copied() },
+        };
+        Ok(questions.iter().map(found).collect())
     }
 }
 
@@ -182,6 +352,8 @@ struct Counter {
     began: Option<Instant>,
     /// The poll's end, as the last batch saw it.
     ends_at: Option<Millis>,
+    /// Says that the lane is needed no more.
+    closed_at: Arc<OnceLock<Millis>>,
 }
 
 impl Batch for Counter {
@@ -240,6 +412,9 @@ impl Counter {
             return Ok(vec![Cast::NoPoll; votes.len()]);
         };
         self.ends_at = row.ends_at;
+        if let Some(at) = row.closed_at {
+            self.closed_at.get_or_init(|| at);
+        }
         let state = State {
             choices: row.counts()?.len(),
             closes_at: row.ends_at.into_iter().chain(row.show_ended_at).min(),
@@ -612,11 +787,11 @@ pub async fn ending(tx: &mut Tx, until: Millis) -> db::Result<Vec<(ShowId, Milli
     .await
 }
 
-/// Closes the polls of the change's show that ended at `until` or before, by their time or with the show.
+/// Closes the polls of the change's show that ended at `until` or before, by their time or with the show: these, and when.
 ///
 /// # Errors
 /// The database cannot be reached.
-pub async fn close_ended(change: &mut Change, until: Millis) -> Result<bool> {
+pub async fn close_ended(change: &mut Change, until: Millis) -> Result<Vec<(PollId, Millis)>> {
     let show = change.show();
     let ended: Vec<(PollId, Option<Millis>, Option<Millis>)> = query(
         "select p.poll_id, p.ends_at, s.ended_at from poll p join show s on s.show_id = p.show_id
@@ -626,12 +801,13 @@ pub async fn close_ended(change: &mut Change, until: Millis) -> Result<bool> {
     .bind(until)
     .all(change.tx())
     .await?;
-    for (poll, ends_at, show_ended_at) in &ended {
-        let (at, reason) =
-            EndReason::of(*ends_at, *show_ended_at).context("the query asks for those that have ended")?;
-        close(change, *poll, reason, at).await?;
+    let mut closed = Vec::with_capacity(ended.len());
+    for (poll, ends_at, show_ended_at) in ended {
+        let (at, reason) = EndReason::of(ends_at, show_ended_at).context("the query asks for those that have ended")?;
+        close(change, poll, reason, at).await?;
+        closed.push((poll, at));
     }
-    Ok(!ended.is_empty())
+    Ok(closed)
 }
 
 /// Where the tallies are not what the votes say: each vote counts once, and the closing entry says what was accepted. A

@@ -146,6 +146,7 @@ async fn close(
     let result = ballot::close(&mut change, poll, EndReason::ByHand, at).await?;
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &result).await?;
     change.commit().await?;
+    app.ballots.closed(show, &[(poll, at)]);
     Ok(answer)
 }
 

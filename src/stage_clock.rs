@@ -60,8 +60,9 @@ async fn end(app: &App, show: ShowId, closing_time: Duration) -> Result<()> {
     let now = change.now();
     let overlays = overlay::end_ended(&mut change, now).await?;
     let polls = ballot::close_ended(&mut change, now - closing_time).await?;
-    if overlays || polls {
+    if overlays || !polls.is_empty() {
         change.commit().await?;
+        app.ballots.closed(show, &polls);
     }
     Ok(())
 }

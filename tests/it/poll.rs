@@ -196,6 +196,37 @@ both! {
 }
 
 both! {
+    async fn votes_that_cannot_count_are_answered_while_nobody_can_write(shop) {
+        let show = shop.live_show().await;
+        let poll = open(&shop, show, None).await;
+        vote(&shop, Role::Viewer, "ann", show, &poll, 0).await.ok();
+        close(&shop, show, &poll).await;
+        let mut writing = shop.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        showcart::db::query("update poll set total = total").run(&mut writing).await.unwrap();
+        let unknown = PollId::new().to_string();
+        let answered = async {
+            let late = vote(&shop, Role::Viewer, "bob", show, &poll, 1).await;
+            assert_eq!(late.refusal(), (409, "poll_closed"));
+            // Whose vote counts is still told so.
+            vote(&shop, Role::Viewer, "ann", show, &poll, 0).await.ok();
+            let other = vote(&shop, Role::Viewer, "ann", show, &poll, 1).await;
+            assert_eq!((other.refusal(), &other.body["choice"]), ((409, "already_voted"), &json!(0)));
+            let votes = (0..50).map(|it| (format!("voter-{it}"), PollId::new().to_string()));
+            let votes: Vec<(String, String)> = votes.chain([("ann".into(), unknown)]).collect();
+            join_all(votes.iter().map(|(who, poll)| async {
+                assert_eq!(vote(&shop, Role::Viewer, who, show, poll, 0).await.refusal(), (404, "not_found"));
+            })).await;
+        };
+        tokio::time::timeout(Duration::from_secs(10), answered).await.expect("nothing of it has to be written");
+        drop(writing);
+        // Long after the end nobody is looked up.
+        shop.advance(Duration::from_secs(300)).await;
+        let late = vote(&shop, Role::Viewer, "ann", show, &poll, 0).await;
+        assert_eq!(late.refusal(), (409, "poll_closed"));
+    }
+}
+
+both! {
     async fn nonsense_is_refused_and_counts_nothing(shop) {
         let show = shop.live_show().await;
         let elsewhere = shop.live_show().await;
