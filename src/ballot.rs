@@ -655,6 +655,22 @@ pub async fn open(change: &mut Change, poll: &PollOnStage) -> Result<()> {
     Ok(())
 }
 
+/// When a poll of the change's show ended by its time, if it has and was not closed yet.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn ended(change: &mut Change, poll: PollId) -> db::Result<Option<Millis>> {
+    let (show, now) = (change.show(), change.now());
+    let ended: Option<(Millis,)> =
+        query("select ends_at from poll where poll_id = $1 and show_id = $2 and closed_at is null and ends_at <= $3")
+            .bind(poll)
+            .bind(show)
+            .bind(now)
+            .optional(change.tx())
+            .await?;
+    Ok(ended.map(|it| it.0))
+}
+
 /// Closes a poll, whose end was at `at`, and says the final tally.
 ///
 /// # Errors
@@ -681,7 +697,7 @@ pub async fn close(change: &mut Change, poll: PollId, reason: EndReason, at: Mil
 }
 
 /// Who has won.
-pub fn result(poll_id: PollId, reason: EndReason, counts: Vec<i64>) -> PollResult {
+fn result(poll_id: PollId, reason: EndReason, counts: Vec<i64>) -> PollResult {
     let most = counts.iter().copied().max().filter(|it| *it > 0);
     let leaders: Vec<usize> = (0..counts.len()).filter(|it| Some(counts[*it]) == most).collect();
     let (winner, tied) = if leaders.len() == 1 { (Some(leaders[0]), Vec::new()) } else { (None, leaders) };
@@ -721,6 +737,14 @@ impl Poll {
     /// The row was not written by this program.
     pub fn counts(&self) -> Result<Vec<i64>> {
         Ok(serde_json::from_str(&self.counts).context("counts are a list of numbers")?)
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The row was not written by this program.
+    pub fn result(&self) -> Result<Option<PollResult>> {
+        self.closed_reason.map(|it| Ok(result(self.poll_id, it, self.counts()?))).transpose()
     }
 }
 

@@ -69,9 +69,7 @@ impl TryFrom<Poll> for PollAnswer {
     type Error = Error;
 
     fn try_from(it: Poll) -> Result<PollAnswer> {
-        let counts = it.counts()?;
-        let result = it.closed_reason.map(|reason| ballot::result(it.poll_id, reason, counts.clone()));
-        Ok(PollAnswer { poll: it.on_stage()?, closed_at: it.closed_at, counts, result })
+        Ok(PollAnswer { poll: it.on_stage()?, closed_at: it.closed_at, counts: it.counts()?, result: it.result()? })
     }
 }
 
@@ -142,11 +140,41 @@ async fn close(
         return Ok(answer);
     }
     change.require_live()?;
+    if let Some(ends_at) = ballot::ended(&mut change, poll).await? {
+        drop(change);
+        return close_ended(&app, &caller, show, poll, ends_at, &once).await;
+    }
     let at = change.now();
     let result = ballot::close(&mut change, poll, EndReason::ByHand, at).await?;
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &result).await?;
     change.commit().await?;
     app.ballots.closed(show, &[(poll, at)]);
+    Ok(answer)
+}
+
+/// The host clicked when the poll had ended and was not closed yet: its votes are counted first, as if nobody had clicked.
+async fn close_ended(
+    app: &App,
+    caller: &Caller,
+    show: ShowId,
+    poll: PollId,
+    ends_at: Millis,
+    once: &Once<Nothing>,
+) -> Result<Response> {
+    tokio::time::sleep((ends_at + app.ballots.closing_time()).since(app.clock.now())).await;
+    let mut change = app.live.change(show, Turn::Host).await?;
+    if let Some(answer) = once.replay(change.tx(), caller).await? {
+        return Ok(answer);
+    }
+    let polls = ballot::polls(change.tx(), show).await?;
+    let result = match polls.into_iter().find(|it| it.poll_id == poll).map(|it| it.result()).transpose()?.flatten() {
+        // The stage clock was first.
+        Some(it) => it,
+        None => ballot::close(&mut change, poll, EndReason::ByTime, ends_at).await?,
+    };
+    let answer = once.keep(change.tx(), caller, StatusCode::OK, &result).await?;
+    change.commit().await?;
+    app.ballots.closed(show, &[(poll, ends_at)]);
     Ok(answer)
 }
 
@@ -163,7 +191,7 @@ async fn vote(
     Ok(Json(Voted { poll_id, choice }))
 }
 
-/// A vote, by whichever road it came.
+/// A vote, by whichever road it came, and when it did.
 ///
 /// # Errors
 /// `forbidden`, `guests_may_not_vote`, `not_found`, `invalid`, `poll_closed`, `already_voted`, `rate_limited`; `busy` and

@@ -356,7 +356,33 @@ both! {
     }
 }
 
-on_both!(a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once);
+on_both!(
+    a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once,
+    a_poll_that_is_closed_by_hand_after_its_end_has_ended_by_time,
+);
+
+async fn a_poll_that_is_closed_by_hand_after_its_end_has_ended_by_time(backend: Backend) {
+    // Polls are closed two seconds after their end: time enough for a click.
+    let shop = Shop::tuned(backend, |it| it.tick_ms = 1_000).await;
+    let show = shop.live_show().await;
+    let poll = open(&shop, show, Some(400)).await;
+    let (ann, bob) = tokio::join!(
+        vote(&shop, Role::Viewer, "ann", show, &poll, 0),
+        vote(&shop, Role::Viewer, "bob", show, &poll, 0)
+    );
+    assert_eq!((ann.status, bob.status), (200, 200));
+    let ends_at = logged(&shop, show, &["poll.opened"]).await[0]["data"]["ends_at"].clone();
+    while shop.now() <= ends_at.as_i64().unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let path = format!("/v1/shows/{show}/polls/{poll}/close");
+    let result = shop.host().post_with_key(&path, json!({}), "click").await.ok();
+    assert_eq!((&result["reason"], &result["counts"]), (&json!("by_time"), &json!([2, 0, 0])));
+    let closed = logged(&shop, show, &["poll.closed"]).await;
+    assert_eq!((closed.len(), &closed[0]["at"], &closed[0]["data"]), (1, &ends_at, &result));
+    assert_eq!(shop.host().post_with_key(&path, json!({}), "click").await.ok(), result);
+    assert_eq!(faults(&shop).await, [""; 0]);
+}
 
 async fn a_vote_whose_answer_was_lost_in_a_crash_is_sent_again_and_counts_once(backend: Backend) {
     for point in ["before_votes_commit=1", "after_votes_commit=1"] {
