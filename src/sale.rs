@@ -95,7 +95,15 @@ async fn arm(
 ) -> Result<Response> {
     caller.may_host(show)?;
     let new = &once.body;
-    let now = app.clock.now();
+    // The key is claimed in a transaction of its own, before the sale, and keeps the sale's id: so a repeated request finds
+    // the sale that the first one made, even when the process died in between. It is looked at before anything else, because
+    // what was allowed then may be refused now; what is refused leaves it unclaimed.
+    let mut tx = app.db.write(Turn::Host).await?;
+    let sale_id = once.named_thing::<SaleId>(&mut tx, &caller).await?;
+    if let Some(it) = find(&mut tx, show, sale_id).await? {
+        return Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response());
+    }
+    let now = tx.now().await?;
     let starts_at = new.starts_at.unwrap_or(now);
     let ends_at = match (new.ends_at, new.duration_ms) {
         (Some(_), Some(_)) => return Err(invalid("duration_ms", "Give `ends_at` or `duration_ms`, not both.")),
@@ -110,7 +118,7 @@ async fn arm(
     if ends_at.is_some_and(|it| it <= now) {
         return Err(invalid("ends_at", "The moment has passed."));
     }
-    let product = product::find(&mut app.db.read().await?, new.product_id).await?;
+    let product = product::find(&mut tx, new.product_id).await?;
     let price_minor = match (new.price_minor, new.percent_off) {
         (Some(price_minor), None) => price_minor,
         (None, Some(percent @ 1..=99)) => (product.price_minor * (100 - percent) + 50) / 100,
@@ -120,10 +128,6 @@ async fn arm(
     if !(1..=AMOUNT_MAX_MINOR).contains(&price_minor) {
         return Err(invalid("price_minor", format!("A price is 1 to {AMOUNT_MAX_MINOR} minor units.")));
     }
-    // The key is claimed in a transaction of its own, before the sale, and keeps the sale's id: so a repeated request finds
-    // the sale that the first one made, even when the process died in between.
-    let mut tx = app.db.write(Turn::Host).await?;
-    let sale_id = once.named_thing::<SaleId>(&mut tx, &caller).await?;
     tx.commit().await?;
     let sale = NewSale {
         sale_id,
@@ -137,7 +141,7 @@ async fn arm(
     match app.checkout.control(show, Command::ArmSale(sale)).await? {
         Answer::Sale(it) => Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response()),
         // Only this request or an earlier copy of it knows the id.
-        Answer::Refused(refusal) => match find(&app, show, sale_id).await? {
+        Answer::Refused(refusal) => match find(&mut app.db.read().await?, show, sale_id).await? {
             Some(it) => Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response()),
             None => Err(refused(refusal)),
         },
@@ -157,7 +161,7 @@ async fn end(
     tx.commit().await?;
     match app.checkout.control(show, Command::EndSale { sale_id, version: once.body.version }).await? {
         Answer::Sale(it) => Ok(Json(it.into())),
-        Answer::Refused(refusal) => match find(&app, show, sale_id).await? {
+        Answer::Refused(refusal) => match find(&mut app.db.read().await?, show, sale_id).await? {
             // Ended by an earlier copy of this request, whose answer was lost.
             Some(it) if !first && it.is_ended() => Ok(Json(it.into())),
             _ => Err(refused(refusal)),
@@ -186,8 +190,8 @@ async fn list(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) 
     Ok(Json(sales.into_iter().map(SaleAnswer::from).collect()))
 }
 
-async fn find(app: &App, show: ShowId, sale_id: SaleId) -> Result<Option<Sale>> {
-    let sales = store::sales(&mut app.db.read().await?, show).await?;
+async fn find(tx: &mut Tx, show: ShowId, sale_id: SaleId) -> Result<Option<Sale>> {
+    let sales = store::sales(tx, show).await?;
     Ok(sales.into_iter().find(|it| it.sale_id == sale_id))
 }
 

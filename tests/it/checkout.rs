@@ -192,6 +192,27 @@ both! {
 }
 
 both! {
+    async fn a_sale_that_is_asked_for_again_is_the_same_sale_whatever_has_become_of_it(shop) {
+        let (show, product) = shop.show_with(10).await;
+        let (host, path) = (shop.host(), format!("/v1/shows/{show}/sales"));
+        let body = json!({ "product_id": product, "cap": 5, "price_minor": 1_900, "ends_at": shop.now() + 60_000 });
+        // What was refused has not used its key up.
+        let wrong = json!({ "product_id": product, "cap": 5, "price_minor": 1_900, "percent_off": 5 });
+        assert_eq!(host.post_with_key(&path, wrong, "arm").await.refusal(), (422, "invalid"));
+        let late = json!({ "product_id": product, "cap": 5, "price_minor": 1_900, "ends_at": 1 });
+        assert_eq!(host.post_with_key(&path, late, "arm").await.refusal(), (422, "invalid"));
+        let sale = host.post_with_key(&path, body.clone(), "arm").await;
+        assert_eq!(sale.status, 201, "{sale:?}");
+        shop.advance(Duration::from_secs(120)).await;
+        let again = host.post_with_key(&path, body, "arm").await;
+        assert_eq!(again.status, 201, "{again:?}");
+        assert_eq!(again.body["sale_id"], sale.body["sale_id"]);
+        let other = json!({ "product_id": product, "cap": 5, "price_minor": 1_800 });
+        assert_eq!(host.post_with_key(&path, other, "arm").await.refusal(), (422, "idempotency_key_reused"));
+    }
+}
+
+both! {
     async fn the_end_of_a_show_gives_unsold_units_back_and_honours_open_holds(shop) {
         let (show, product) = shop.show_with(10).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 5 })).await;
