@@ -3,7 +3,8 @@
 //! A show's log is archived and safe on the disk before the show is marked, and marked before anything is deleted; so a run
 //! that was stopped anywhere is completed by the next one. Shows, orders, holds, payments and refunds stay, and so does the
 //! `gmv` gauge, from which a late refund counts on. A show is left alone while anything of it is unsettled. Deleting happens
-//! in small transactions, beside a running server.
+//! in small transactions, beside the nodes of a PostgreSQL; a SQLite file has one process that writes, so there the server
+//! has to be stopped.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -42,6 +43,7 @@ pub struct Options {
 /// The archive cannot be written, the database cannot be reached; what was done until then stays.
 pub async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let archive = options.archive.clone().unwrap_or_else(|| options.storage.data_dir.join("archive"));
+    let _lock = options.storage.lock_for_command("stop it first, and start it when this has ended")?;
     let db = options.storage.open().await?;
     let pruned = run(&db, Duration::from_secs(u64::from(options.days) * 86_400), &archive, |pruned| {
         println!("{}: {} entries, archived up to {}", pruned.show_id, pruned.entries, pruned.upto);

@@ -53,18 +53,30 @@ impl Storage {
     /// # Errors
     /// Another process has it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        self.lock_or(|file| format!("another server runs on {file}"))
+    }
+
+    /// As [`Storage::lock`], for a command that writes without a server; `instead` says what to do when one runs.
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub fn lock_for_command(&self, instead: &str) -> anyhow::Result<Option<Lock>> {
+        self.lock_or(|file| format!("a server runs on {file}; {instead}"))
+    }
+
+    fn lock_or(&self, taken: impl FnOnce(std::path::Display<'_>) -> String) -> anyhow::Result<Option<Lock>> {
         let Some(file) = self.file()? else { return Ok(None) };
         if let Some(folder) = file.parent().filter(|it| !it.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
         let path = beside(&file, ".lock");
         let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        lock.try_lock().with_context(|| format!("another server runs on {}", file.display()))?;
+        lock.try_lock().with_context(|| taken(file.display()))?;
         Ok(Some(Lock { _file: lock }))
     }
 }
 
-/// Two servers on one SQLite file would each believe their own memory of it.
+/// Two processes that write one SQLite file would each believe their own memory of it.
 #[must_use = "the lock is given back when this is dropped"]
 pub struct Lock {
     _file: File,

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::ids::ImportId;
 use crate::money::Currency;
+use crate::storage::Storage;
 
 /// What `showcart import` is told.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,8 @@ pub struct Args {
     /// Apply what could be read of a file that breaks off.
     #[arg(long)]
     pub partial: bool,
-    /// A running server, like http://127.0.0.1:8080; without it the database is opened here.
+    /// A running server, like http://127.0.0.1:8080; without it the database is opened here, and on SQLite no server may
+    /// run on it.
     #[arg(long, env = "SHOWCART_SERVER")]
     pub server: Option<reqwest::Url>,
     /// A token that may manage the catalogue; without it one is signed with the secret of the data folder.
@@ -70,6 +72,7 @@ pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write) ->
             if config.database_url.is_none() {
                 tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
             }
+            let _lock = Storage::of(config).lock_for_command("import through it with `--server URL`")?;
             let db = Db::open(&config.database(), MIGRATIONS).await?;
             let settings = Settings { currency: args.currency, format: args.format, partial: args.partial };
             let report = import(&db, &config.data_dir, file, settings, None, |it| line.show(it)).await;

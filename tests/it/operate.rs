@@ -83,6 +83,29 @@ async fn a_second_server_on_the_same_file_says_so_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_write_leave_the_file_of_a_running_server_alone() {
+    let mut server = Process::serve(Backend::Sqlite, &[]).await;
+    let file = server.folder().join("products.csv");
+    std::fs::write(&file, "sku,title,price,currency\nMUG,Big mug,11,EUR\n").unwrap();
+    let import = ["import", file.to_str().unwrap()];
+    let beside = server.command(&import).await;
+    assert_eq!(beside.status.code(), Some(2), "{beside:?}");
+    assert!(said(&beside.stderr).contains("--server"), "{beside:?}");
+    let prune = server.command(&["prune"]).await;
+    assert_eq!(prune.status.code(), Some(1), "{prune:?}");
+    assert!(said(&prune.stderr).contains("stop it first"), "{prune:?}");
+    let url = server.url("/");
+    let through = server.command(&[import[0], import[1], "--server", &url]).await;
+    assert_eq!(through.status.code(), Some(0), "{through:?}");
+    server.terminate();
+    server.exited().await;
+    let alone = server.command(&import).await;
+    assert_eq!(alone.status.code(), Some(0), "{alone:?}");
+    assert!(said(&alone.stderr).contains("1 unchanged"), "{alone:?}");
+    assert_eq!(server.command(&["prune"]).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restore_a_viewer_starts_afresh() {
     let mut server = Process::serve(Backend::Sqlite, &[]).await;
     let show = server.live_show().await;
