@@ -1,7 +1,10 @@
 //! Banners and countdowns: what hosts put on stage, and how it leaves by hand, by time and with the show.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use showcart::db::Turn;
 use showcart::ids::ShowId;
 use showcart::live::{self, Seq};
 
@@ -189,4 +192,23 @@ async fn what_ends_while_the_server_is_down_ends_once_when_it_is_back(backend: B
     let closed = viewer.entries.iter().find(|it| it["type"] == "poll.closed").unwrap();
     assert_eq!((&closed["data"]["counts"], &closed["at"]), (&json!([0, 1]), &poll["ends_at"]));
     assert_eq!(server.buyer("bob").post(&votes, json!({ "choice": 0 })).await.refusal(), (409, "poll_closed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_show_that_is_locked_does_not_hold_up_what_ends_in_others() {
+    // SQLite has one writer: there everybody waits for whoever has it.
+    let shop = Shop::open_alone(Backend::Postgres).await;
+    let mut shows = [shop.live_show().await, shop.live_show().await];
+    shows.sort();
+    for show in shows {
+        let banner = json!({ "text": "Soon over", "style": "info", "duration_ms": 300 });
+        shop.host().post(&format!("/v1/shows/{show}/banners"), banner).await.ok();
+    }
+    let _locked = shop.app.live.change(shows[0], Turn::Host).await.unwrap();
+    let began = Instant::now();
+    // The database frees a lock after two seconds.
+    while logged(&shop, shows[1], &["banner.hidden"]).await.is_empty() {
+        assert!(began.elapsed() < Duration::from_millis(1_500), "the second show waits for the first one");
+        tokio::task::yield_now().await;
+    }
 }
