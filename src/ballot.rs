@@ -834,6 +834,27 @@ pub async fn close_ended(change: &mut Change, until: Millis) -> Result<Vec<(Poll
     Ok(closed)
 }
 
+/// Deletes votes in polls of shows whose logs were pruned, at most `limit`; says how many. The tallies stay.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_votes(tx: &mut Tx, limit: i64) -> db::Result<u64> {
+    let votes = query(
+        "delete from vote where (poll_id, voter_id) in (
+             select v.poll_id, v.voter_id from show s join poll p on p.show_id = s.show_id join vote v on v.poll_id = p.poll_id
+             where s.pruned_seq is not null limit $1)",
+    );
+    let forgotten = votes.bind(limit).run(tx).await?;
+    let addresses = query(
+        "delete from vote_address where (poll_id, address) in (
+             select v.poll_id, v.address from show s join poll p on p.show_id = s.show_id
+             join vote_address v on v.poll_id = p.poll_id where s.pruned_seq is not null limit $1)",
+    );
+    // Of each guest's address there was a vote, so these are gone with the last votes.
+    addresses.bind(limit).run(tx).await?;
+    Ok(forgotten)
+}
+
 /// Where the tallies are not what the votes say: each vote counts once, and the closing entry says what was accepted. A
 /// sentence for each fault; none is as it should be.
 ///

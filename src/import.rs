@@ -353,6 +353,18 @@ async fn bury(app: &App, before: Option<ImportId>) -> db::Result<()> {
     Ok(())
 }
 
+/// Deletes jobs that ended before `before`, at most `limit`; says how many.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_jobs(tx: &mut Tx, before: Millis, limit: i64) -> db::Result<u64> {
+    query("delete from import_job where import_id in (select import_id from import_job where ended_at < $1 limit $2)")
+        .bind(before)
+        .bind(limit)
+        .run(tx)
+        .await
+}
+
 /// What the caller says about the file.
 #[derive(Debug, Clone, Copy)]
 struct Settings {

@@ -51,7 +51,8 @@ enum Command {
     Backup(backup::BackupOptions),
     /// Put a backup in the place of the SQLite database, while no server runs on it.
     Restore(backup::RestoreOptions),
-    /// Move the logs of shows that ended long ago to an archive; on SQLite while no server runs on it.
+    /// Move the logs of shows that ended long ago to an archive, and forget what belongs to them; on SQLite while no server
+    /// runs on it.
     Prune(prune::Options),
 }
 

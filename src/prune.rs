@@ -1,4 +1,6 @@
-//! `showcart prune`: the logs of shows that ended long ago leave the database, for a folder of files.
+//! `showcart prune`: the logs of shows that ended long ago leave the database, for a folder of files. With them go the votes
+//! of their polls, whose tallies stay, and what else is of their time and only of use for a while: the provider's events that
+//! were acted on, imports, and answers to requests that may come twice.
 //!
 //! A show's log is archived and safe on the disk before the show is marked, and marked before anything is deleted; so a run
 //! that was stopped anywhere is completed by the next one. Shows, orders, holds, payments and refunds stay, and so does the
@@ -17,12 +19,13 @@ use clap::Args;
 
 use crate::backup::sync_folder_of;
 use crate::clock::Millis;
-use crate::db::{Db, Turn, query, row};
+use crate::db::{Db, Turn, Tx, query, row};
 use crate::export;
 use crate::ids::ShowId;
 use crate::live::{self, Seq};
+use crate::payment::inbox;
 use crate::storage::{Storage, beside};
-use crate::{request, show};
+use crate::{ballot, import, request, show};
 
 /// What the command is told.
 #[derive(Debug, Args)]
@@ -50,7 +53,9 @@ pub async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     });
     let pruned = pruned.await;
     db.close().await;
-    println!("pruned {} shows", pruned?);
+    let Pruning { shows, votes, events, imports, answers } = pruned?;
+    println!("pruned {shows} shows");
+    println!("forgot {votes} votes, {events} events of the provider, {imports} imports, {answers} kept answers");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,6 +69,21 @@ pub struct Pruned {
     pub upto: Seq,
 }
 
+/// What left the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruning {
+    /// Shows of which something was pruned.
+    pub shows: u64,
+    /// Of polls in pruned shows; their tallies stay.
+    pub votes: u64,
+    /// Of the payment provider, acted on long ago.
+    pub events: u64,
+    /// That ended long ago.
+    pub imports: u64,
+    /// To requests that nobody repeats after so long.
+    pub answers: u64,
+}
+
 row! {
     struct Due {
         show_id: ShowId,
@@ -72,9 +92,9 @@ row! {
     }
 }
 
-/// Rows of one transaction: few enough that a running server hardly waits.
+/// Rows of one transaction: few enough that a running node hardly waits.
 const CHUNK: i64 = 500;
-/// Between two transactions. Who waits for SQLite's lock only looks now and then whether it is free, and must find it so.
+/// Between two transactions, for those who wait.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// Prunes every show that ended longer ago than `keep` and in which everything is settled; says how many. `tell` hears of
@@ -82,13 +102,13 @@ const BREATH: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The archive cannot be written, the database cannot be reached.
-pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(Pruned)) -> anyhow::Result<usize> {
+pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(Pruned)) -> anyhow::Result<Pruning> {
     fs::create_dir_all(archive).with_context(|| format!("making {}", archive.display()))?;
     let lock_path = archive.join(".lock");
     let lock = File::create(&lock_path).with_context(|| format!("making {}", lock_path.display()))?;
     lock.try_lock().with_context(|| format!("another prune writes to {}", archive.display()))?;
     let before = db.read().await?.now().await? - keep;
-    let mut done = 0;
+    let mut pruning = Pruning::default();
     let mut last = String::new();
     while let Some(due) = next(db, before, &last).await? {
         last = due.show_id.to_string();
@@ -99,25 +119,18 @@ pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(P
             show::mark_pruned(&mut tx, show, due.last_seq).await?;
             tx.commit().await?;
         }
-        let mut entries = 0;
-        loop {
-            let mut tx = db.write(Turn::Import).await?;
-            let forgotten = live::forget_entries(&mut tx, show, due.last_seq, CHUNK).await?;
-            tx.commit().await?;
-            entries += forgotten;
-            if forgotten == 0 {
-                break;
-            }
-            tokio::time::sleep(BREATH).await;
-        }
+        let entries = in_chunks(db, async |tx| live::forget_entries(tx, show, due.last_seq, CHUNK).await).await?;
         let mut tx = db.write(Turn::Import).await?;
         live::forget_gauges(&mut tx, show).await?;
         tx.commit().await?;
         tell(Pruned { show_id: show, entries, upto: due.last_seq });
-        done += 1;
+        pruning.shows += 1;
     }
-    forget_answers(db, before).await?;
-    Ok(done)
+    pruning.votes = in_chunks(db, async |tx| ballot::forget_votes(tx, CHUNK).await).await?;
+    pruning.events = in_chunks(db, async |tx| inbox::forget_events(tx, before, CHUNK).await).await?;
+    pruning.imports = in_chunks(db, async |tx| import::forget_jobs(tx, before, CHUNK).await).await?;
+    pruning.answers = in_chunks(db, async |tx| request::forget_answers(tx, before, CHUNK).await).await?;
+    Ok(pruning)
 }
 
 /// The next show that has something to prune and nothing left to settle. An unfulfilled order that took no money has
@@ -157,15 +170,17 @@ async fn archive_log(db: &Db, show: ShowId, after: Seq, upto: Seq, archive: &Pat
     sync_folder_of(&path)
 }
 
-/// Kept answers belong to no show; nobody repeats a request after so long.
-async fn forget_answers(db: &Db, before: Millis) -> crate::db::Result<()> {
+/// Deletes chunk after chunk until nothing is left; says how much it was.
+async fn in_chunks(db: &Db, mut forget: impl AsyncFnMut(&mut Tx) -> crate::db::Result<u64>) -> crate::db::Result<u64> {
+    let mut all = 0;
     loop {
         let mut tx = db.write(Turn::Import).await?;
-        let forgotten = request::forget_answers(&mut tx, before, CHUNK).await?;
+        let forgotten = forget(&mut tx).await?;
         tx.commit().await?;
         if forgotten == 0 {
-            return Ok(());
+            return Ok(all);
         }
+        all += forgotten;
         tokio::time::sleep(BREATH).await;
     }
 }

@@ -73,3 +73,19 @@ pub async fn done(tx: &mut Tx, event_ids: &[String], now: Millis) -> Result<()> 
     .await?;
     Ok(())
 }
+
+/// Deletes events that came before `before` and were acted on, at most `limit`; says how many. The provider sends an event
+/// again for some days at most, and acting on it again would do no harm.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_events(tx: &mut Tx, before: Millis, limit: i64) -> Result<u64> {
+    query(
+        "delete from inbox where event_id in (
+             select event_id from inbox where processed_at is not null and received_at < $1 limit $2)",
+    )
+    .bind(before)
+    .bind(limit)
+    .run(tx)
+    .await
+}

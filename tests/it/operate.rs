@@ -255,3 +255,46 @@ both! {
         checked(&shop).await;
     }
 }
+
+both! {
+    async fn votes_events_imports_and_answers_are_forgotten_with_the_logs_of_their_time(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 4 })).await;
+        shop.buyer("ann").buy(show, &sale).await;
+        let vote = async |show: ShowId, who: &str| {
+            let poll = json!({ "question": "Next?", "choices": ["Lamp", "Vase"] });
+            let poll = shop.host().post(&format!("/v1/shows/{show}/polls"), poll).await.ok();
+            let path = format!("/v1/shows/{show}/polls/{}/votes", poll["poll_id"].as_str().unwrap());
+            shop.buyer(who).post(&path, json!({ "choice": 1 })).await.ok();
+        };
+        vote(show, "ann").await;
+        let import = async || {
+            let catalogue = "sku,title,price,currency\nMUG,Big mug,11,EUR\n";
+            let sent = shop.host().request(reqwest::Method::POST, "/v1/imports");
+            let key = showcart::ids::HoldId::new().to_string();
+            let begun: Value = sent.header("idempotency-key", key).body(catalogue).send().await.unwrap().json().await.unwrap();
+            let path = format!("/v1/imports/{}", begun["import_id"].as_str().unwrap());
+            let done = async { while shop.host().get(&path).await.ok()["state"] == "running" {} };
+            tokio::time::timeout(PATIENCE, done).await.expect("one row is soon read");
+        };
+        import().await;
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        let settled = async { while count(&shop, "select count(*) from inbox where processed_at is null").await > 0 {} };
+        tokio::time::timeout(PATIENCE, settled).await.expect("the provider's events are acted on");
+        shop.advance(Duration::from_secs(31 * 86_400)).await;
+        // What is of today stays.
+        let running = shop.live_show().await;
+        vote(running, "bob").await;
+        import().await;
+        let events = count(&shop, "select count(*) from inbox").await as u64;
+        assert!(events > 0);
+        let days = Duration::from_secs(30 * 86_400);
+        let pruned = prune::run(&shop.app.db, days, &shop.folder().join("archive"), |_| {}).await.unwrap();
+        assert_eq!((pruned.shows, pruned.votes, pruned.events, pruned.imports), (1, 1, events, 1));
+        assert!(pruned.answers > 0, "{pruned:?}");
+        assert_eq!(count(&shop, "select count(*) from vote").await, 1);
+        assert_eq!(count(&shop, "select count(*) from inbox").await, 0);
+        assert_eq!(count(&shop, "select count(*) from import_job").await, 1);
+        checked(&shop).await;
+    }
+}
