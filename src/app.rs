@@ -36,6 +36,7 @@ pub const MIGRATIONS: Migrations = &[
     (4, "prune", include_str!("../migrations/0004_prune.sql")),
     (5, "stage", include_str!("../migrations/0005_stage.sql")),
     (6, "import", include_str!("../migrations/0006_import.sql")),
+    (8, "grants", include_str!("../migrations/0008_grants.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.
@@ -93,7 +94,7 @@ impl App {
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
-        let checkout = Checkout::new(live.clone(), Terms::default());
+        let checkout = Checkout::new(db.clone(), live.clone(), config.limits.tick(), Terms::default());
         let ballots = Ballots::new(db.clone(), live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();

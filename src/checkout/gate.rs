@@ -2,7 +2,9 @@
 //!
 //! It is written after every batch and believed for a quarter of a second; after that the next request goes to the lane,
 //! whose batch writes it anew. So stale knowledge can refuse somebody for 250 ms too long, and never sells anything. A
-//! buyer who has a grant is never refused here: they may be asking for the same hold again.
+//! buyer who has a grant is never refused here: they may be asking for the same hold again. To whom this node has granted
+//! units it knows; that another one has is seen by the count of the show's grants, and then everybody is read anew. What
+//! happened since is looked up for those who say that they ask again, in one read for all of a tick.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
@@ -23,16 +25,31 @@ struct Known {
     at: Option<Instant>,
     /// Only items of which nothing is to be had.
     closed: HashMap<Item, Closed>,
-    /// Buyers who hold or have bought units, as far as this node knows; others are looked up when they say that they ask
-    /// again.
+    /// Buyers who hold or have bought units.
     granted: HashSet<BuyerId>,
-    /// When the set of the granted is this large it is read anew, without those whose holds have ended: none before the
-    /// first reading.
-    granted_max: Option<usize>,
+    /// The show's count of grants up to which the set has everybody: none before the first reading.
+    grants: Option<i64>,
+    /// When the set is this large it is read anew, without those whose holds have ended; zero before the first reading.
+    granted_max: usize,
+    /// Reading everybody must not become what the lane spends its time on. While the set waits to be read, the gate stands
+    /// open.
+    read_after: Option<Instant>,
+}
+
+/// What is shut, as a batch leaves it.
+pub(super) struct Shut(HashMap<Item, Closed>);
+
+/// The count of a show's grants before a batch and after it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grants {
+    pub(super) before: i64,
+    pub(super) after: i64,
 }
 
 /// Buyers whose holds have ended and who stay known for a while, at least.
 const LAPSED_MAX: usize = 4_096;
+/// Reading everybody may take this part of the time.
+const READING_PART: u32 = 10;
 
 #[derive(Clone, Copy)]
 enum Closed {
@@ -61,8 +78,44 @@ impl Gate {
         })
     }
 
-    /// Takes over what a batch has seen and decided.
-    pub(super) fn learn(&self, state: &State, next_expiry: Option<Millis>) {
+    /// Whether everybody who has units is to be read before the batch is learnt: it never was, the set has grown by many
+    /// whose holds have ended, or others have granted some. The last can wait while nothing is shut and nobody refused.
+    pub(super) fn wants_granted(&self, shut: &Shut, grants: Grants) -> bool {
+        let known = self.0.read().expect("nothing panics while it holds the gate");
+        let misses_some = !shut.0.is_empty() && known.grants != Some(grants.before);
+        (misses_some || known.granted.len() >= known.granted_max)
+            && known.read_after.is_none_or(|it| it <= Instant::now())
+    }
+
+    /// Everybody who has units, as the batch leaves it, and how long it took to read them.
+    pub(super) fn learn_granted(&self, buyers: impl Iterator<Item = BuyerId>, grants: Grants, took: Duration) {
+        let mut known = self.0.write().expect("nothing panics while it holds the gate");
+        known.granted = buyers.collect();
+        known.granted_max = known.granted.len() * 2 + LAPSED_MAX;
+        known.grants = Some(grants.after);
+        known.read_after = Some(Instant::now() + took * READING_PART);
+    }
+
+    /// Takes over what a batch has seen and decided, after its commit.
+    pub(super) fn learn(&self, state: &State, shut: Shut, grants: Grants) {
+        let mut known = self.0.write().expect("nothing panics while it holds the gate");
+        known.granted.extend(state.holds.values().filter(|it| it.ended_at.is_none()).map(|it| it.buyer.clone()));
+        if known.grants == Some(grants.before) {
+            known.grants = Some(grants.after);
+        }
+        known.closed = if known.grants == Some(grants.after) { shut.0 } else { HashMap::new() };
+        known.at = Some(Instant::now());
+    }
+
+    /// A buyer has been found to have units.
+    pub(super) fn learn_of(&self, buyer: BuyerId) {
+        self.0.write().expect("nothing panics while it holds the gate").granted.insert(buyer);
+    }
+}
+
+impl Shut {
+    /// What is shut in a state that was decided on.
+    pub(super) fn of(state: &State, next_expiry: Option<Millis>) -> Shut {
         let mut closed = HashMap::new();
         let mut close = |item, all_paid: bool, in_checkout, free: Units| {
             if free <= Units::ZERO {
@@ -84,23 +137,6 @@ impl Gate {
                 close(Item::Sale(sale.sale_id), sale.sold == sale.cap, sale.held, sale.free());
             }
         }
-        let mut known = self.0.write().expect("nothing panics while it holds the gate");
-        known.granted.extend(state.holds.values().filter(|it| it.ended_at.is_none()).map(|it| it.buyer.clone()));
-        known.closed = closed;
-        known.at = Some(Instant::now());
-    }
-
-    /// Whether the set of those who have units is to be read: it never was, or it has grown by many whose holds have ended.
-    pub(super) fn wants_granted(&self) -> bool {
-        let known = self.0.read().expect("nothing panics while it holds the gate");
-        known.granted_max.is_none_or(|max| known.granted.len() >= max)
-    }
-
-    /// Everybody who has units, read under the lock of the show's head.
-    pub(super) fn learn_granted(&self, buyers: impl Iterator<Item = BuyerId>) {
-        let granted: HashSet<BuyerId> = buyers.collect();
-        let mut known = self.0.write().expect("nothing panics while it holds the gate");
-        known.granted_max = Some(granted.len() * 2 + LAPSED_MAX);
-        known.granted = granted;
+        Shut(closed)
     }
 }

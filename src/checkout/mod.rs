@@ -3,10 +3,11 @@
 //! Everybody wants the same row, so contenders queue outside the database: one lane per show (`lane.rs`) collects what has
 //! come, and its runner (`runner.rs`) locks the show's head, loads what the commands need (`store.rs`), lets pure rules
 //! decide all of them together (`rules.rs`), writes the effects and commits once. Then everybody is answered. The gate
-//! (`gate.rs`) answers latecomers from memory.
+//! (`gate.rs`) answers latecomers from memory, and looks up those who say that they ask again (`again.rs`).
 //!
 //! Every hold, sale, allocation, order, payment and refund changes in such a batch and nowhere else.
 
+mod again;
 mod gate;
 mod news;
 pub mod rules;
@@ -17,9 +18,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use self::again::{AskedAgain, Found, Looker};
 use self::gate::Gate;
 use self::rules::{Answer, Command, HoldRequest, Terms};
 use self::runner::Runner;
+use crate::db::Db;
 use crate::ids::ShowId;
 use crate::lane::{Lane, Refused, Sizes};
 use crate::live::Live;
@@ -31,7 +34,9 @@ pub use self::runner::Failed;
 pub struct Checkout(Arc<Inner>);
 
 struct Inner {
+    db: Db,
     live: Live,
+    tick: Duration,
     terms: Terms,
     /// One for each show that somebody has asked for lately.
     lanes: Mutex<HashMap<ShowId, Kept>>,
@@ -46,6 +51,8 @@ struct Kept {
 struct Door {
     lane: Lane<Command, Result<Answer, Failed>>,
     gate: Arc<Gate>,
+    /// Whoever asks again and is unknown to the gate.
+    again: Lane<AskedAgain, Found>,
 }
 
 /// A lane that nobody has asked for so long makes room for the next one. What waits in it is still decided, and what becomes
@@ -63,18 +70,42 @@ pub enum NoAnswer {
     Failed(Failed),
 }
 
+impl Door {
+    /// Whether a buyer who asks again has no units and had none by this key. The lane answers those who have, and those of
+    /// whom nothing could be found out.
+    async fn has_nothing(&self, request: &HoldRequest) -> Result<bool, NoAnswer> {
+        let asked = AskedAgain { buyer: request.buyer.clone(), key: request.key.clone() };
+        match self.again.request(asked).await {
+            Ok(Found::Nothing) => Ok(true),
+            Ok(Found::Units) => {
+                self.gate.learn_of(request.buyer.clone());
+                Ok(false)
+            }
+            Ok(Found::Unclear) | Err(Refused::Closed) => Ok(false),
+            Err(Refused::Busy) => Err(NoAnswer::Busy),
+        }
+    }
+}
+
 impl Checkout {
-    pub fn new(live: Live, terms: Terms) -> Checkout {
-        Checkout(Arc::new(Inner { live, terms, lanes: Mutex::default() }))
+    pub fn new(db: Db, live: Live, tick: Duration, terms: Terms) -> Checkout {
+        Checkout(Arc::new(Inner { db, live, tick, terms, lanes: Mutex::default() }))
     }
 
-    /// Asks for units. `again` says that the client has asked with this key before: then a closed gate is not believed.
+    /// Asks for units. `again` says that the client has asked with this key before: then a closed gate is believed only if
+    /// the database says that the buyer has nothing.
     ///
     /// # Errors
     /// It was not decided; a refusal by the rules is an answer.
     pub async fn hold(&self, show: ShowId, request: HoldRequest, again: bool) -> Result<Answer, NoAnswer> {
         let door = self.door(show);
-        if !again && let Some(refusal) = door.gate.refusal(&request, request.arrived, self.0.terms.retry_min) {
+        let refusal = || door.gate.refusal(&request, request.arrived, self.0.terms.retry_min);
+        let mut refused = refusal();
+        if again && refused.is_some() {
+            // Units may have come back while it was looked up.
+            refused = if door.has_nothing(&request).await? { refusal() } else { None };
+        }
+        if let Some(refusal) = refused {
             return Ok(Answer::Refused(refusal));
         }
         match door.lane.request(Command::Hold(request)).await {
@@ -124,7 +155,8 @@ impl Checkout {
         lanes.retain(|_, it| it.used.elapsed() < IDLE);
         let gate = Arc::new(Gate::default());
         let runner = Runner { live: self.0.live.clone(), show, terms: self.0.terms, gate: gate.clone() };
-        let door = Door { lane: Lane::spawn(runner, SIZES), gate };
+        let looker = Looker::new(self.0.db.clone(), show, self.0.tick);
+        let door = Door { lane: Lane::spawn(runner, SIZES), gate, again: Lane::spawn(looker, SIZES) };
         lanes.insert(show, Kept { door: door.clone(), used: Instant::now() });
         door
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
+use super::gate::{Gate, Grants, Shut};
 use super::rules::{self, Answer, Command, Terms};
 use super::store;
 use crate::db::{self, Turn};
@@ -135,16 +135,22 @@ impl Runner {
         let requests_only = batch.iter().all(|it| matches!(it, Command::Hold(_)));
         let turn = if requests_only && !batch.is_empty() { Turn::Requests } else { Turn::Control };
         let mut change = self.live.change(self.show, turn).await?;
-        if self.gate.wants_granted() {
-            let buyers = store::buyers_with_grants(change.tx(), self.show).await?;
-            self.gate.learn_granted(buyers.into_iter().map(|it| it.0));
-        }
         let now = change.now();
-        let mut state = store::load(&mut change, self.terms, batch).await?;
+        let (mut state, before) = store::load(&mut change, self.terms, batch).await?;
         let rules::Decided { answers, effects, wake_at } = rules::decide(&mut state, batch.to_vec(), now);
         // Nothing was decided but refusals and repetitions: there is nothing to make last.
         if !effects.is_empty() {
             store::write(&mut change, &effects).await?;
+        }
+        let grants = Grants { before, after: before + i64::from(!effects.new_holds.is_empty()) };
+        let shut = Shut::of(&state, wake_at);
+        let mut granted = None;
+        if self.gate.wants_granted(&shut, grants) {
+            let began = Instant::now();
+            let buyers = store::buyers_with_grants(change.tx(), self.show).await?;
+            granted = Some((buyers, began.elapsed()));
+        }
+        if !effects.is_empty() {
             let pays = batch.iter().any(|it| matches!(it, Command::PaymentSucceeded(_)));
             failpoints::crash("before_batch_commit");
             if pays {
@@ -160,7 +166,10 @@ impl Runner {
                 return Err(Error::Database(db::Error::Io(lost)));
             }
         }
-        self.gate.learn(&state, wake_at);
+        if let Some((buyers, took)) = granted {
+            self.gate.learn_granted(buyers.into_iter().map(|it| it.0), grants, took);
+        }
+        self.gate.learn(&state, shut, grants);
         let wake_at = wake_at.map(|it| Instant::now() + it.since(now));
         Ok(Decided { answers, wake_at })
     }

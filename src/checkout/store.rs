@@ -77,11 +77,11 @@ fn share<T: Shared>(it: T) -> T::Out {
 /// Due holds of one batch; the rest follows in the next.
 const DUE_MAX: i64 = 1_000;
 
-/// Loads what `commands` need.
-pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]) -> error::Result<State> {
+/// Loads what `commands` need, and how often units of the show were granted.
+pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]) -> error::Result<(State, i64)> {
     let (show_id, now, state) = (change.show(), change.now(), change.state());
     let tx = change.tx();
-    let show = show(tx, show_id, state).await?;
+    let (show, grants) = show(tx, show_id, state).await?;
     let mut holds = due_holds(tx, show_id, now).await?;
     let many_due = holds.len() as i64 == DUE_MAX;
     let mut orders = Vec::new();
@@ -119,7 +119,7 @@ pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]
     };
     let wanted = stock_wanted(&state, commands);
     state.stock = lock_stock(tx, &wanted).await?;
-    Ok(state)
+    Ok((state, grants))
 }
 
 /// Writes the effects, and says them in the change.
@@ -239,14 +239,14 @@ row! {
         currency: Currency,
         started_at: Option<Millis>,
         ended_at: Option<Millis>,
+        grants: i64,
     }
 }
 
-async fn show(tx: &mut Tx, show_id: ShowId, state: ShowState) -> Result<Show> {
-    let row: ShowRow =
-        query("select test, currency, started_at, ended_at from show where show_id = $1").bind(show_id).one(tx).await?;
-    let ShowRow { test, currency, started_at, ended_at } = row;
-    Ok(Show { show_id, state, started_at, ended_at, test, currency })
+async fn show(tx: &mut Tx, show_id: ShowId, state: ShowState) -> Result<(Show, i64)> {
+    let row = query("select test, currency, started_at, ended_at, grants from show where show_id = $1");
+    let ShowRow { test, currency, started_at, ended_at, grants } = row.bind(show_id).one(tx).await?;
+    Ok((Show { show_id, state, started_at, ended_at, test, currency }, grants))
 }
 
 async fn write_show(change: &mut Change, show: &Show) -> error::Result<()> {
@@ -591,10 +591,24 @@ pub(super) async fn buyers_with_grants(tx: &mut Tx, show_id: ShowId) -> Result<V
         .await
 }
 
+/// Of these buyers, given with the keys that they ask again with: who has units, or had them by that key.
+pub(super) async fn known_buyers(tx: &mut Tx, show_id: ShowId, asked: &[Value]) -> Result<Vec<(BuyerId,)>> {
+    query(
+        "select distinct buyer_id from hold
+         where show_id = $1 and buyer_id in (select value->>'buyer_id' from json_each($2))
+               and (state in ('active', 'paying', 'committed') or key in (select value->>'key' from json_each($2)))",
+    )
+    .bind(show_id)
+    .bind_json(&asked)
+    .all(tx)
+    .await
+}
+
 async fn insert_holds(tx: &mut Tx, show_id: ShowId, rows: &[Hold]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
+    query("update show set grants = grants + 1 where show_id = $1").bind(show_id).run(tx).await?;
     query(
         "insert into hold (hold_id, show_id, buyer_id, key, fingerprint, state, lines, amount_minor, currency, granted_at,
                            expires_at, ended_at, late_possible, seen, metadata)

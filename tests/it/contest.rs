@@ -87,6 +87,58 @@ both! {
     }
 }
 
+both! {
+    async fn a_buyer_with_a_grant_from_another_node_is_not_refused_from_memory(shop) {
+        let other = shop.second_node().await;
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let path = format!("/v1/shows/{show}/holds");
+        // From here on this node believes that it knows everybody who has units.
+        let two = json!({ "lines": [{ "sale_id": sale, "quantity": 2 }] });
+        assert_eq!(shop.buyer("zoe").post(&path, two).await.refusal(), (409, "limit_reached"));
+        let hold = other.buyer("ann").post_with_key(&path, one(&sale), "tap").await.ok();
+        assert_eq!(shop.buyer("bob").hold(show, &sale, 1).await.refusal(), (409, "all_held"));
+        // At once, and without saying that it is asked again: the gate is closed and knows ann.
+        let again = shop.buyer("ann").post_with_key(&path, one(&sale), "tap").await;
+        assert_eq!(again.ok()["hold_id"], hold["hold_id"]);
+    }
+}
+
+both! {
+    async fn who_asks_again_at_a_closed_gate_is_looked_up_beside_the_lane(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let hold = shop.buyer("ann").hold(show, &sale, 1).await.ok();
+        let ask = |name: &str| {
+            let request = HoldRequest {
+                hold_id: HoldId::new(),
+                buyer: name.parse().unwrap(),
+                key: "tap".into(),
+                fingerprint: "tap".into(),
+                lines: vec![Wanted { item: Item::Sale(sale.parse().unwrap()), quantity: Units(1) }],
+                arrived: shop.app.clock.now(),
+                seen: None,
+                metadata: None,
+            };
+            let checkout = shop.app.checkout.clone();
+            async move { checkout.hold(show, request, true).await }
+        };
+        // The lane cannot run. The gate is believed for a quarter of a second: on a busy machine it takes a few tries.
+        for _ in 0..20 {
+            assert_eq!(shop.buyer("bob").hold(show, &sale, 1).await.refusal(), (409, "all_held"));
+            let locked = shop.app.live.change(show, Turn::Control).await.unwrap();
+            let asked = tokio::time::timeout(Duration::from_secs(1), ask("cleo")).await;
+            drop(locked);
+            if let Ok(answer) = asked {
+                assert!(matches!(answer, Ok(Decision::Refused(Refusal::AllHeld { .. }))), "{answer:?}");
+                shop.buyer("ann").delete(&format!("/v1/holds/{}", hold["hold_id"].as_str().unwrap())).await.ok();
+                return;
+            }
+        }
+        panic!("a retry waits for the lane");
+    }
+}
+
 async fn latecomers_are_answered_from_memory_until_units_return(backend: Backend) {
     const LATE: usize = 100;
     let server = Process::serve(backend, &[]).await;
