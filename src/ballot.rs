@@ -541,12 +541,12 @@ async fn lock(tx: &mut Tx, show: ShowId, poll: PollId) -> db::Result<Option<Lock
 }
 
 async fn voted(tx: &mut Tx, poll: PollId, votes: &[Vote]) -> db::Result<HashMap<BuyerId, i64>> {
-    let voters: Vec<Value> = votes.iter().map(|it| json!({ "voter_id": it.voter })).collect();
+    let voters: Vec<Value> = votes.iter().map(|it| json!({ "poll_id": poll, "voter_id": it.voter })).collect();
+    // With their poll, because PostgreSQL, told `poll_id = $1`, likes to look at every vote of the poll.
     let rows: Vec<(BuyerId, i64)> = query(
         "select voter_id, choice from vote
-         where poll_id = $1 and voter_id in (select value->>'voter_id' from json_each($2))",
+         where (poll_id, voter_id) in (select value->>'poll_id', value->>'voter_id' from json_each($1))",
     )
-    .bind(poll)
     .bind_json(&voters)
     .all(tx)
     .await?;
@@ -554,16 +554,15 @@ async fn voted(tx: &mut Tx, poll: PollId, votes: &[Vote]) -> db::Result<HashMap<
 }
 
 async fn votes_from(tx: &mut Tx, poll: PollId, votes: &[Vote]) -> db::Result<HashMap<String, i64>> {
-    let addresses: Vec<Value> =
-        votes.iter().filter_map(|it| it.guest_from.as_ref()).map(|it| json!({ "address": it })).collect();
+    let guests = votes.iter().filter_map(|it| it.guest_from.as_ref());
+    let addresses: Vec<Value> = guests.map(|it| json!({ "poll_id": poll, "address": it })).collect();
     if addresses.is_empty() {
         return Ok(HashMap::new());
     }
     let rows: Vec<(String, i64)> = query(
         "select address, votes from vote_address
-         where poll_id = $1 and address in (select value->>'address' from json_each($2))",
+         where (poll_id, address) in (select value->>'poll_id', value->>'address' from json_each($1))",
     )
-    .bind(poll)
     .bind_json(&addresses)
     .all(tx)
     .await?;
@@ -780,13 +779,17 @@ pub async fn of_voters(
     show: ShowId,
     voters: &[BuyerId],
 ) -> Result<HashMap<BuyerId, BTreeMap<PollId, i64>>> {
-    let keys: Vec<Value> = voters.iter().map(|it| json!({ "voter_id": it })).collect();
+    let open: Vec<(PollId,)> =
+        query("select poll_id from poll where show_id = $1 and closed_at is null").bind(show).all(tx).await?;
+    if open.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let of_poll = |poll: PollId| voters.iter().map(move |it| json!({ "poll_id": poll, "voter_id": it }));
+    let keys: Vec<Value> = open.into_iter().flat_map(|(poll,)| of_poll(poll)).collect();
     let rows: Vec<(BuyerId, PollId, i64)> = query(
-        "select v.voter_id, v.poll_id, v.choice from poll p join vote v on v.poll_id = p.poll_id
-         where p.show_id = $1 and p.closed_at is null
-               and v.voter_id in (select value->>'voter_id' from json_each($2))",
+        "select voter_id, poll_id, choice from vote
+         where (poll_id, voter_id) in (select value->>'poll_id', value->>'voter_id' from json_each($1))",
     )
-    .bind(show)
     .bind_json(&keys)
     .all(tx)
     .await?;

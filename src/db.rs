@@ -211,6 +211,8 @@ fn postgres(options: PgConnectOptions, statement_timeout: &str) -> Db {
         ("idle_in_transaction_session_timeout", "2s"),
         ("lock_timeout", "2s"),
         ("statement_timeout", statement_timeout),
+        // A plan that is kept was made for a table that was empty a minute ago; the planner itself looks how large it is now.
+        ("plan_cache_mode", "force_custom_plan"),
     ]);
     let pool = || PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
     Db(Arc::new(Inner::Postgres {

@@ -38,14 +38,28 @@ pub(crate) struct Options {
     /// Runs, each with both parts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// One of the two only.
+    #[arg(long)]
+    database: Option<Database>,
     /// The server; built with `cargo build --release`.
     #[arg(long, default_value = "target/release/showcart")]
     server: PathBuf,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Database {
+    Sqlite,
+    Postgres,
+}
+
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(options.server.exists(), "no server at {}; cargo build --release", options.server.display());
-    measure("SQLite", &options, &[]).await?;
+    if options.database != Some(Database::Postgres) {
+        measure("SQLite", &options, &[]).await?;
+    }
+    if options.database == Some(Database::Sqlite) {
+        return Ok(());
+    }
     let cluster = Cluster::start()?;
     let folder = tempfile::tempdir()?;
     let ledger = folder.path().join("ledger.sqlite").display().to_string();

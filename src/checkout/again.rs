@@ -40,8 +40,9 @@ impl Looker {
     }
 
     async fn look(&self, asked: &[AskedAgain]) -> Result<HashSet<BuyerId>> {
-        let asked: Vec<Value> = asked.iter().map(|it| json!({ "buyer_id": it.buyer, "key": it.key })).collect();
-        let known = store::known_buyers(&mut self.db.read().await?, self.show, &asked).await?;
+        let asked: Vec<Value> =
+            asked.iter().map(|it| json!({ "show_id": self.show, "buyer_id": it.buyer, "key": it.key })).collect();
+        let known = store::known_buyers(&mut self.db.read().await?, &asked).await?;
         Ok(known.into_iter().map(|it| it.0).collect())
     }
 }

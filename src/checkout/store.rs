@@ -96,10 +96,10 @@ pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]
         payments = payments_of(tx, &keys).await?;
         refunds = refunds_of(tx, &keys).await?;
     }
-    let buyers = buyers_who_matter(commands, &holds, &orders, &payments);
+    let buyers = buyers_who_matter(show_id, commands, &holds, &orders, &payments);
     let keys: BTreeSet<&str> = commands.iter().filter_map(key_of).collect();
     let keys: Vec<Value> = keys.into_iter().map(|it| json!({ "key": it })).collect();
-    let of_buyers = if buyers.is_empty() { Vec::new() } else { holds_of_buyers(tx, show_id, &buyers, &keys).await? };
+    let of_buyers = if buyers.is_empty() { Vec::new() } else { holds_of_buyers(tx, &buyers, &keys).await? };
     let standings = standings(&of_buyers);
     holds.extend(of_buyers);
     let next_expiry = if many_due { Some(now) } else { next_expiry(tx, show_id, now).await? };
@@ -194,7 +194,13 @@ impl Named {
 }
 
 /// Buyers whose standing decides: who asks for units of a sale, and whose money may come late.
-fn buyers_who_matter(commands: &[Command], holds: &[Hold], orders: &[Order], payments: &[Payment]) -> Vec<Value> {
+fn buyers_who_matter(
+    show_id: ShowId,
+    commands: &[Command],
+    holds: &[Hold],
+    orders: &[Order],
+    payments: &[Payment],
+) -> Vec<Value> {
     let mut buyers = BTreeSet::new();
     for command in commands {
         match command {
@@ -210,7 +216,7 @@ fn buyers_who_matter(commands: &[Command], holds: &[Hold], orders: &[Order], pay
             _ => {}
         }
     }
-    buyers.into_iter().map(|it| json!({ "buyer_id": it })).collect()
+    buyers.into_iter().map(|it| json!({ "show_id": show_id, "buyer_id": it })).collect()
 }
 
 fn key_of(command: &Command) -> Option<&str> {
@@ -509,15 +515,17 @@ async fn holds_by_id(tx: &mut Tx, show_id: ShowId, keys: &[Value]) -> Result<Vec
 
 /// What the rules ask about buyers: the holds that make up their standing in sales, and those with a key of this batch. What
 /// was given back does neither, and of these a buyer can make as many as they like.
-async fn holds_of_buyers(tx: &mut Tx, show_id: ShowId, buyers: &[Value], keys: &[Value]) -> Result<Vec<Hold>> {
+///
+/// Buyers come with their show, because PostgreSQL, told `show_id = $1`, likes to look at every hold of the show.
+async fn holds_of_buyers(tx: &mut Tx, buyers: &[Value], keys: &[Value]) -> Result<Vec<Hold>> {
     query(
         "select hold_id, buyer_id as buyer, key, fingerprint, state, lines, amount_minor, currency, granted_at, expires_at,
                 ended_at, late_possible, seen, metadata
-         from hold where show_id = $1 and buyer_id in (select value->>'buyer_id' from json_each($2))
+         from hold
+         where (show_id, buyer_id) in (select value->>'show_id', value->>'buyer_id' from json_each($1))
                and (state <> 'released' and lines like '%\"sale_id\":\"%'
-                    or key in (select value->>'key' from json_each($3)))",
+                    or key in (select value->>'key' from json_each($2)))",
     )
-    .bind(show_id)
     .bind_json(&buyers)
     .bind_json(&keys)
     .all(tx)
@@ -597,14 +605,13 @@ pub(super) async fn buyers_with_grants(tx: &mut Tx, show_id: ShowId) -> Result<V
         .await
 }
 
-/// Of these buyers, given with the keys that they ask again with: who has units, or had them by that key.
-pub(super) async fn known_buyers(tx: &mut Tx, show_id: ShowId, asked: &[Value]) -> Result<Vec<(BuyerId,)>> {
+/// Of these, `[{show_id, buyer_id, key}]` with the keys that they ask again with: who has units, or had them by that key.
+pub(super) async fn known_buyers(tx: &mut Tx, asked: &[Value]) -> Result<Vec<(BuyerId,)>> {
     query(
         "select distinct buyer_id from hold
-         where show_id = $1 and buyer_id in (select value->>'buyer_id' from json_each($2))
-               and (state in ('active', 'paying', 'committed') or key in (select value->>'key' from json_each($2)))",
+         where (show_id, buyer_id) in (select value->>'show_id', value->>'buyer_id' from json_each($1))
+               and (state in ('active', 'paying', 'committed') or key in (select value->>'key' from json_each($1)))",
     )
-    .bind(show_id)
     .bind_json(&asked)
     .all(tx)
     .await

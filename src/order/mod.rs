@@ -500,7 +500,7 @@ pub async fn of_buyers(
     show: ShowId,
     buyers: &[BuyerId],
 ) -> Result<std::collections::HashMap<BuyerId, Value>> {
-    let keys: Vec<Value> = buyers.iter().map(|it| serde_json::json!({ "buyer_id": it })).collect();
+    let keys: Vec<Value> = buyers.iter().map(|it| serde_json::json!({ "show_id": show, "buyer_id": it })).collect();
     row! {
         struct MineRow {
             buyer_id: BuyerId,
@@ -519,11 +519,10 @@ pub async fn of_buyers(
         "select h.buyer_id, h.hold_id, h.state, h.lines, h.amount_minor, h.currency, h.expires_at, o.order_id,
                 o.state as order_state, p.deadline
          from hold h left join orders o on o.hold_id = h.hold_id left join payment p on p.order_id = o.order_id
-         where h.show_id = $1 and h.buyer_id in (select value->>'buyer_id' from json_each($2))
+         where (h.show_id, h.buyer_id) in (select value->>'show_id', value->>'buyer_id' from json_each($1))
                and h.state in ('active', 'paying', 'committed')
          order by h.hold_id",
     )
-    .bind(show)
     .bind_json(&keys)
     .all(tx)
     .await?;
