@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 2_000)]
     votes: usize,
     /// Holds a second.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 200)]
     holds: u32,
     /// Seconds of each part of a run; the part with the import goes on until that is in.
     #[arg(long, default_value_t = 20)]

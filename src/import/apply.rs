@@ -38,9 +38,11 @@ const ROWS_MIN: usize = 25;
 /// Descriptions can be long; what others wait for is bytes as much as rows.
 const BYTES_MAX: usize = 256 * 1024;
 /// What a chunk may take of the time in which only one may write (SQLite): the size of chunks follows it.
-const CHUNK_TIME: Duration = Duration::from_millis(4);
+const CHUNK_TIME: Duration = Duration::from_millis(2);
 /// Beside others who write, a rest is so many times as long as the chunk before it.
-const RESTS: u32 = 12;
+const RESTS: u32 = 20;
+/// The same where others need not wait for the chunk (PostgreSQL), and only share the processor and the disk with it.
+const RESTS_SHARED: u32 = 6;
 const REST_MAX: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -56,7 +58,7 @@ pub(super) async fn all(
     let rows = BufReader::with_capacity(BYTES_MAX, tokio::fs::File::from_std(rows));
     let mut lines = rows.lines();
     // Where many may write at once, nobody waits for a chunk, and large ones cost everybody least.
-    let mut size = if db.is_sqlite() { ROWS_MAX / 4 } else { ROWS_MAX };
+    let (mut size, rests) = if db.is_sqlite() { (ROWS_MAX / 4, RESTS) } else { (ROWS_MAX, RESTS_SHARED) };
     let mut shop_writes = db.shop_writes();
     loop {
         let chunk = next_chunk(&mut lines, size).await?;
@@ -71,7 +73,7 @@ pub(super) async fn all(
         }
         let before = std::mem::replace(&mut shop_writes, db.shop_writes());
         if shop_writes > before {
-            tokio::time::sleep((took * RESTS).min(REST_MAX)).await;
+            tokio::time::sleep((took * rests).min(REST_MAX)).await;
         }
     }
 }
