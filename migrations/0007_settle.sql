@@ -3,7 +3,10 @@ create index payment_creating on payment (payment_id) where state = 'creating';
 create index payment_open on payment (payment_id) where state = 'open';
 create index refund_failed on refund (order_id) where state = 'failed';
 
--- A refund at the provider is one refund of ours.
+-- A refund at the provider is one refund of ours. Two of one amount may have claimed the same one, as long as the amount was
+-- all that they were known by; the first keeps it.
+update refund set provider_refund_id = null
+where exists (select 1 from refund r where r.provider_refund_id = refund.provider_refund_id and r.refund_id < refund.refund_id);
 create unique index refund_at_provider on refund (provider_refund_id) where provider_refund_id is not null;
 
 -- The Idempotency-Key under which the order was asked for.

@@ -150,34 +150,41 @@ pub async fn read(tx: &mut Tx, show: ShowId) -> Result<Vec<Listed>> {
     Ok(rows.into_iter().map(listed).collect())
 }
 
-/// Between two looks; a changed product is on screen within this.
+/// Between two looks; a product that changes alone is on screen within this.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looking takes at most this part of the time, however long line-ups are.
+/// Looking takes at most this part of the time, however long line-ups are, and never pauses longer than this.
 const LOOK_SHARE: u32 = 20;
-/// Entries of one commit, while which everybody else of the show waits.
-const TOLD_MAX: usize = 100;
+const LOOK_MAX: Duration = Duration::from_secs(5);
+/// What viewers are told of one show at each look. A room keeps 300 entries and 64 kB, and whoever is further behind gets a
+/// snapshot: so a catalogue that changes as a whole is told bit by bit, and nobody falls behind for it.
+const TOLD_MAX: usize = 40;
+const TOLD_BYTES_MAX: usize = 16 * 1024;
 
 /// Looks for what viewers have not been told, until the process stops taking requests.
 pub async fn run(app: App) {
     while !app.is_draining() {
-        let began = Instant::now();
-        if let Err(error) = look(&app).await {
+        let pause = look(&app).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "line-ups could not be looked at; trying again");
-        }
-        tokio::time::sleep(LOOK.max(began.elapsed() * LOOK_SHARE)).await;
+            LOOK
+        });
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn look(app: &App) -> Result<()> {
-    let shows: Vec<(ShowId,)> =
-        query("select distinct show_id from listing_due").all(&mut app.db.read().await?).await?;
+/// Says what is due, and how long to wait until the next look.
+async fn look(app: &App) -> Result<Duration> {
+    let mut tx = app.db.read().await?;
+    let began = Instant::now();
+    let shows: Vec<(ShowId,)> = query("select distinct show_id from listing_due").all(&mut tx).await?;
+    let pause = (began.elapsed() * LOOK_SHARE).clamp(LOOK, LOOK_MAX);
+    drop(tx);
     for (show,) in shows {
         // What goes wrong in one show must not keep the others waiting.
         if let Err(error) = tell(app, show, Turn::Control).await {
             tracing::warn!(show.id = %show, %error, "viewers could not be told of a line-up; trying again");
         }
     }
-    Ok(())
+    Ok(pause)
 }
 
 row! {
@@ -210,25 +217,24 @@ impl From<ListingRow> for ListedProduct {
     }
 }
 
-/// Tells viewers of everything in the line-up that differs from what they were told.
+/// Tells viewers of what in the line-up differs from what they were told: of so much as is good for one look.
 async fn tell(app: &App, show: ShowId, turn: Turn) -> Result<()> {
-    loop {
-        // Under the lock on the head, so that of two who look at the same time one finds nothing left.
-        let mut change = app.live.change(show, turn).await?;
-        let due: Vec<ListingRow> = query(
-            "select product_id, position, sku, title, variant, price_minor, compare_at_minor, currency, image_url
+    // Under the lock on the head, so that of two who look at the same time one finds nothing left.
+    let mut change = app.live.change(show, turn).await?;
+    let due: Vec<ListingRow> = query(
+        "select product_id, position, sku, title, variant, price_minor, compare_at_minor, currency, image_url
              from listing_due where show_id = $1 order by position, product_id limit $2",
-        )
-        .bind(show)
-        .bind(TOLD_MAX as i64)
-        .all(change.tx())
-        .await?;
-        let count = due.len();
-        if count == 0 {
-            return Ok(());
-        }
-        let due: Vec<ListedProduct> = due.into_iter().map(Into::into).collect();
-        query(
+    )
+    .bind(show)
+    .bind(TOLD_MAX as i64)
+    .all(change.tx())
+    .await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    let due: Vec<ListedProduct> = due.into_iter().map(Into::into).collect();
+    let due = first_of(due);
+    query(
             "insert into listing (show_id, product_id, position, sku, title, variant, price_minor, compare_at_minor, currency,
                                   image_url)
              select $1, value->'product'->>'product_id', cast(value->>'position' as bigint), value->'product'->>'sku',
@@ -246,14 +252,24 @@ async fn tell(app: &App, show: ShowId, turn: Turn) -> Result<()> {
         .bind_json(&due)
         .run(change.tx())
         .await?;
-        for it in due {
-            change.emit(Audience::All, Event::LineupSet(it));
-        }
-        change.commit().await?;
-        if count < TOLD_MAX {
-            return Ok(());
-        }
+    for it in due {
+        change.emit(Audience::All, Event::LineupSet(it));
     }
+    change.commit().await?;
+    Ok(())
+}
+
+/// As many as may be told at once; one at least.
+fn first_of(mut due: Vec<ListedProduct>) -> Vec<ListedProduct> {
+    let mut bytes = 0;
+    let fitting = due.iter().take_while(|it| {
+        let room = bytes < TOLD_BYTES_MAX;
+        bytes += serde_json::to_string(it).map_or(0, |it| it.len());
+        room
+    });
+    let count = fitting.count();
+    due.truncate(count);
+    due
 }
 
 /// The line-up as viewers were told of it.

@@ -187,7 +187,7 @@ async fn vote(
     Path((show, poll_id)): Path<(ShowId, PollId)>,
     Body(Choice { choice }): Body<Choice>,
 ) -> Result<Json<Voted>> {
-    cast(&app, &caller, peer, show, poll_id, choice, arrived.at).await?;
+    cast(&app, &caller, peer, show, poll_id, choice, arrived.tap()).await?;
     Ok(Json(Voted { poll_id, choice }))
 }
 

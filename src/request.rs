@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Json;
@@ -24,13 +24,23 @@ use crate::error::{Code, Error, Result, problem};
 /// When a request's head had come, in every request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived {
-    /// In database time: what a tap counts by.
+    /// In database time.
     pub at: Millis,
+    pub head: Instant,
     /// Until then the body must come.
     pub body_by: Instant,
 }
 
+/// A body is on its way for so long at most, or its sender holds it back.
+const BODY_ON_ITS_WAY: Duration = Duration::from_secs(1);
+
 impl Arrived {
+    /// What a tap counts by, asked when its body has come: the head's arrival, so that a sale that ends while the body travels
+    /// is still met. Who sends heads ahead and bodies when they please gains a second.
+    pub fn tap(&self) -> Millis {
+        self.at + self.head.elapsed().saturating_sub(BODY_ON_ITS_WAY)
+    }
+
     fn of(extensions: &Extensions) -> Result<Arrived> {
         Ok(*extensions.get().context("the server stamps every request")?)
     }

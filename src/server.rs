@@ -230,7 +230,8 @@ impl Stamp {
     fn put_on(&self, extensions: &mut Extensions) {
         extensions.insert(self.peer);
         extensions.insert(self.place.clone());
-        extensions.insert(Arrived { at: self.clock.now(), body_by: Instant::now() + self.body });
+        let head = Instant::now();
+        extensions.insert(Arrived { at: self.clock.now(), head, body_by: head + self.body });
     }
 }
 

@@ -50,8 +50,9 @@ fn shows(underway: &Underway) -> MutexGuard<'_, HashSet<ShowId>> {
 /// Runs until the process stops taking requests.
 pub async fn run(app: App) {
     let underway = Underway::default();
+    let mut last = None;
     while !app.is_draining() {
-        let pause = match look(&app, &underway).await {
+        let pause = match look(&app, &underway, &mut last).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(%error, "the stage clock could not look; trying again");
@@ -63,7 +64,9 @@ pub async fn run(app: App) {
 }
 
 /// Begins to end what has ended, and says how long there is nothing else to do.
-async fn look(app: &App, underway: &Underway) -> Result<Duration> {
+///
+/// It goes on behind the show that was begun `last`, so that those that fail again and again do not take all places for ever.
+async fn look(app: &App, underway: &Underway, last: &mut Option<ShowId>) -> Result<Duration> {
     let closing_time = app.ballots.closing_time();
     let mut tx = app.db.read().await?;
     let now = tx.now().await?;
@@ -73,11 +76,13 @@ async fn look(app: &App, underway: &Underway) -> Result<Duration> {
     drop(tx);
     ends.extend(polls.into_iter().map(|(show, at)| (show, at + closing_time)));
     let due: BTreeSet<ShowId> = ends.iter().filter(|(_, at)| *at <= now).map(|(show, _)| *show).collect();
-    for show in due {
+    let (before, behind): (Vec<ShowId>, Vec<ShowId>) = due.into_iter().partition(|it| *last >= Some(*it));
+    for show in behind.into_iter().chain(before) {
         if shows(underway).len() >= AT_ONCE {
             return Ok(CROWDED);
         }
         let Some(place) = Place::among(underway, show) else { continue };
+        *last = Some(show);
         let app = app.clone();
         tokio::spawn(async move {
             if let Err(error) = end(&app, show, closing_time).await {

@@ -53,7 +53,7 @@ impl Storage {
     /// # Errors
     /// Another process has it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
-        self.lock_or(|file| format!("another server runs on {file}"))
+        self.lock_or(|file| format!("another server runs on {file}, or an import or a prune"))
     }
 
     /// As [`Storage::lock`], for a command that writes without a server; `instead` says what to do when one runs.
@@ -61,7 +61,9 @@ impl Storage {
     /// # Errors
     /// Another process has it.
     pub fn lock_for_command(&self, instead: &str) -> anyhow::Result<Option<Lock>> {
-        self.lock_or(|file| format!("a server runs on {file}; {instead}"))
+        self.lock_or(|file| {
+            format!("a server, or another command that writes, runs on {file}; if it is a server, {instead}")
+        })
     }
 
     fn lock_or(&self, taken: impl FnOnce(std::path::Display<'_>) -> String) -> anyhow::Result<Option<Lock>> {

@@ -1,5 +1,5 @@
 //! Whoever asks again where nothing is left: their first answer may have been lost, and the units be theirs. They are looked
-//! up together, in one read per tick, so that a crowd that tries again and again costs the lane nothing.
+//! up together, up to a thousand in one read per tick, so that a crowd that tries again and again costs the lane nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! whose batch writes it anew. So stale knowledge can refuse somebody for 250 ms too long, and never sells anything. A
 //! buyer who has a grant is never refused here: they may be asking for the same hold again. To whom this node has granted
 //! units it knows; that another one has is seen by the count of the show's grants, and then everybody is read anew. What
-//! happened since is looked up for those who say that they ask again, in one read for all of a tick.
+//! happened since is looked up for those who say that they ask again, many in one read per tick.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;

@@ -114,7 +114,7 @@ const MINE_MAX: usize = 500;
 const RETRY: Duration = Duration::from_millis(250);
 /// While the beginning of a room keeps failing, the pause between two tries grows up to this.
 const RETRY_MAX: Duration = Duration::from_secs(4);
-/// Who waits this long for a room or a picture that cannot be read is told to come back later.
+/// A room, or a picture, that cannot be read for this long: who waits for it is told to come back later.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Room {
@@ -517,7 +517,8 @@ impl Room {
                 }
                 Place::Following { .. } => viewer.follow(&self.feed, &mut frames, now, &self.live),
                 Place::Waiting { since, .. } => {
-                    if self.snapshot_due_since.is_some_and(|it| it.max(since).elapsed() > PATIENCE) {
+                    let unread = self.snapshot_due_since.is_some_and(|it| it.max(since).elapsed() > PATIENCE);
+                    if unread && viewer.socket.is_clear() {
                         viewer.socket.close(Close::Unavailable);
                         continue;
                     }
@@ -536,6 +537,8 @@ impl Room {
         }
         if wants_snapshot {
             self.snapshot_due_since.get_or_insert_with(Instant::now);
+        } else if !self.reading_snapshot {
+            self.snapshot_due_since = None;
         }
         if wants_snapshot && !self.reading_snapshot && Instant::now() >= self.read_after {
             self.read_snapshot();

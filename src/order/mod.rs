@@ -125,7 +125,7 @@ async fn hold(
         key: once.key.into(),
         fingerprint: once.fingerprint.into(),
         lines: new.lines.iter().map(wanted).collect::<Result<_>>()?,
-        arrived: arrived.at,
+        arrived: arrived.tap(),
         seen: opaque("seen", new.seen)?,
         metadata: opaque("metadata", new.metadata)?,
     };
