@@ -82,9 +82,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>> {
-        let json = Arrived::of(request.extensions())?.in_time(Json::<T>::from_request(request, state)).await?;
-        Ok(Body(json?.0))
+        let (parts, body) = request.into_parts();
+        let Whole(bytes) = Whole::from_request(Request::from_parts(parts.clone(), body), state).await?;
+        without_nul(&bytes)?;
+        Ok(Body(Json::<T>::from_request(Request::from_parts(parts, bytes.into()), state).await?.0))
     }
+}
+
+/// PostgreSQL has no text with the character U+0000 in it, and nobody means it.
+fn without_nul(json: &[u8]) -> Result<()> {
+    // A backslash that another one escapes begins nothing.
+    let escaped = |at: usize| json[..at].iter().rev().take_while(|it| **it == b'\\').count() % 2 == 1;
+    if json.windows(6).enumerate().any(|(at, it)| it == b"\\u0000" && !escaped(at)) {
+        return Err(problem(Code::Invalid, "Text cannot hold the character U+0000; leave it out."));
+    }
+    Ok(())
 }
 
 /// Parts of the path; one that cannot be an id names nothing.
@@ -94,6 +106,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Path<T>> {
+        if parts.uri.path().contains("%00") {
+            return Err(problem(Code::NotFound, "Nothing has the character U+0000 in its name."));
+        }
         Ok(Path(axum::extract::Path::<T>::from_request_parts(parts, state).await?.0))
     }
 }
@@ -167,6 +182,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
         digest.update(&bytes);
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        without_nul(&bytes)?;
         let body = Json::<T>::from_bytes(&bytes)?.0;
         Ok(Once { body, key, fingerprint: fingerprint(digest) })
     }
@@ -359,7 +375,7 @@ impl Page {
         let Some(cursor) = &self.cursor else { return Ok(String::new()) };
         let bad = || problem(Code::BadCursor, "Take the cursor from `next_cursor` of the page before.");
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;
-        String::from_utf8(bytes).map_err(|_| bad())
+        String::from_utf8(bytes).ok().filter(|it| !it.contains('\0')).ok_or_else(bad)
     }
 
     /// Makes a page of rows that were asked for with `limit() + 1`, so that the end of the list is known.

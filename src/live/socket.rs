@@ -357,6 +357,8 @@ pub async fn read(socket: &Socket, early: Vec<u8>, limits: ReadLimits, session: 
         }
     }
     let mut out = socket.lock();
+    // The answer to the other side's farewell, which a browser that closes waits for.
+    out.flush(&socket.tcp);
     out.gone = true;
     // Nobody may be holding this socket for long, but the other side should not wait for that.
     SockRef::from(&socket.tcp).shutdown(Shutdown::Both).ok();

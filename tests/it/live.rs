@@ -17,7 +17,8 @@ use showcart::viewer::scene;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use crate::harness::{Door, PATIENCE, Raw, Shop, Viewer, both, time_question};
@@ -388,6 +389,17 @@ both! {
 }
 
 both! {
+    async fn a_browser_that_closes_hears_that_it_was_heard(shop) {
+        let show = shop.live_show().await;
+        let mut raw = Raw::connect(&shop, show, "").await;
+        raw.next_of("snapshot").await;
+        let done = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
+        raw.ws.close(Some(done)).await.unwrap();
+        assert_eq!(raw.closed().await, 1000);
+    }
+}
+
+both! {
     async fn malformed_requests_get_a_code_that_says_what_to_change(shop) {
         let host = shop.host();
         let post = |body: &'static str| {
@@ -401,14 +413,18 @@ both! {
             (r#"{"title":" ","currency":"EUR"}"#, 422, "invalid"),
             (r#"{"title":"x","currency":"EUR","scheduled_at":5}"#, 422, "invalid"),
             (r#"{"title":"x","currency":"EUR","colour":"red"}"#, 422, "invalid"),
+            (r#"{"title":"a\u0000b","currency":"EUR"}"#, 422, "invalid"),
+            (r#"{"title":"a\\u0000 is how it is written","currency":"EUR"}"#, 201, ""),
         ] {
             let answer = crate::harness::Answer::read(post(body).send().await).await;
-            assert_eq!(answer.refusal(), (status, code), "{body}");
+            assert_eq!((answer.status, answer.body["code"].as_str().unwrap_or_default()), (status, code), "{body}");
         }
         let keyless = host.request(reqwest::Method::POST, "/v1/shows").json(&json!({})).send().await;
         assert_eq!(crate::harness::Answer::read(keyless).await.refusal(), (400, "idempotency_key_missing"));
         assert_eq!(host.get("/v1/shows/shw_nonsense").await.refusal(), (404, "not_found"));
         assert_eq!(host.get("/v1/shows?cursor=!").await.refusal(), (400, "bad_cursor"));
+        assert_eq!(host.get("/v1/shows?cursor=YQBi").await.refusal(), (400, "bad_cursor"), "a, U+0000, b");
+        assert_eq!(host.get("/v1/products/a%00b").await.refusal(), (404, "not_found"));
         assert_eq!(shop.get("/v1/shows").await.refusal(), (401, "unauthorized"));
         assert_eq!(shop.buyer("ann").get("/v1/shows").await.refusal(), (403, "forbidden"));
         assert_eq!(host.delete("/v1/shows").await.refusal(), (405, "method_not_allowed"));
