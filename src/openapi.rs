@@ -2,11 +2,11 @@
 //! binary; `tests/it/openapi.rs` compares it with the routes, the codes, the roles and real answers of a server.
 
 use axum::Router;
-use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
 use crate::app::App;
+use crate::page;
 
 /// Every route, as JSON.
 pub const DOCUMENT: &str = include_str!("openapi/openapi.json");
@@ -27,13 +27,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers: [(HeaderName, &str); 4] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text)
+    page::file(kind, POLICY, text)
 }
 
 async fn document() -> impl IntoResponse {

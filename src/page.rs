@@ -18,10 +18,11 @@ pub fn routes() -> Router<App> {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' http: https: ws: wss:; \
                       img-src https: http: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+/// A file of the binary, under a policy that says what it may load.
+pub(crate) fn file(kind: &'static str, policy: &'static str, text: &'static str) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
@@ -29,13 +30,13 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 }
 
 async fn html() -> impl IntoResponse {
-    file("text/html; charset=utf-8", include_str!("page/index.html"))
+    file("text/html; charset=utf-8", POLICY, include_str!("page/index.html"))
 }
 
 async fn script() -> impl IntoResponse {
-    file("text/javascript; charset=utf-8", include_str!("page/page.js"))
+    file("text/javascript; charset=utf-8", POLICY, include_str!("page/page.js"))
 }
 
 async fn style() -> impl IntoResponse {
-    file("text/css; charset=utf-8", include_str!("page/page.css"))
+    file("text/css; charset=utf-8", POLICY, include_str!("page/page.css"))
 }
