@@ -17,8 +17,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::checkout::rules::{Answer, Command, Listing};
 use crate::db::{Turn, Tx, query, row};
-use crate::error::Code;
-use crate::error::{Result, problem};
+use crate::error::Result;
 use crate::ids::{ProductId, ShowId};
 use crate::live::{Audience, Card, Event, ListedProduct};
 use crate::money::Currency;
@@ -85,10 +84,7 @@ async fn write(
     let product = product::find(&mut tx, product).await?;
     let currency = show::find(&mut tx, show).await?.currency;
     drop(tx);
-    if product.currency != currency {
-        let detail = format!("The show sells in {currency}, the product is priced in {}.", product.currency);
-        return Err(problem(Code::Invalid, detail));
-    }
+    product.must_be_in(currency)?;
     let listing = Some(Listing { list_price_minor: product.price_minor, position: new.position });
     let command = Command::SetAllocation { product_id: product.product_id, allocated: new.allocated, listing };
     match app.checkout.control(show, command).await? {

@@ -13,8 +13,8 @@ use crate::db::{Turn, Tx, query};
 use crate::error::{Code, Problem, Result, invalid};
 use crate::ids::{ProductId, ShowId};
 use crate::live::{Audience, Change, Event, Pin};
-use crate::product;
 use crate::request::{Body, Path};
+use crate::{product, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/pin", put(set).delete(clear).get(read))
@@ -69,6 +69,7 @@ async fn set(
     let mut change = app.live.change(show, Turn::Host).await?;
     let version = next_version(&mut change, new.version).await?;
     let product = product::find(change.tx(), new.product_id).await?;
+    product.must_be_in(show::find(change.tx(), show).await?.currency)?;
     let pinned_at = change.now();
     let animate_until = pinned_at + Duration::from_millis(new.animate_ms);
     let pin = Pin { version, product: product.card(), pinned_at, animate_until };

@@ -35,6 +35,18 @@ row! {
 }
 
 impl Product {
+    /// A show sells, and shows, in one currency.
+    ///
+    /// # Errors
+    /// `invalid`: this product has a price in another one.
+    pub fn must_be_in(&self, currency: Currency) -> Result<()> {
+        if self.currency != currency {
+            let detail = format!("The show sells in {currency}, the product is priced in {}.", self.currency);
+            return Err(problem(Code::Invalid, detail));
+        }
+        Ok(())
+    }
+
     /// The product as viewers see it.
     pub fn card(self) -> Card {
         Card {

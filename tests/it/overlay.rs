@@ -124,6 +124,10 @@ both! {
 
         let show = shop.live_show().await;
         let (banners, timers) = (format!("/v1/shows/{show}/banners"), format!("/v1/shows/{show}/timers"));
+        let dollars = json!({ "title": "Mug", "price_minor": 900, "currency": "USD" });
+        let mug = host.put("/v1/products/mug", dollars).await.ok();
+        let pin = host.put(&format!("/v1/shows/{show}/pin"), json!({ "product_id": mug["product_id"] })).await;
+        assert_eq!(pin.refusal(), (422, "invalid"), "a price in another currency on screen");
         let bad = [
             (&banners, json!({ "text": " " }), "text"),
             (&banners, json!({ "text": "x".repeat(301) }), "text"),
