@@ -1,11 +1,12 @@
 //! `beside`: how long buyers wait for a hold while a catalogue comes in and viewers vote; the reference is the same sale with
-//! the same viewers, without either.
+//! the same viewers and the same polls, in which nobody votes, and without the catalogue.
 //!
 //! Buyers come at a steady rate whatever the answers do, and each wait counts from the moment at which its buyer was due,
 //! so that a server that stalls is not asked less while it stalls.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -26,7 +27,7 @@ pub(crate) struct Options {
     /// Rows of the catalogue that comes in; in each run half of them are new.
     #[arg(long, default_value_t = 100_000)]
     rows: u64,
-    /// Votes a second; as many viewers watch, in the runs of the reference too.
+    /// Votes a second; as many viewers watch, and polls come and go, in the parts without votes too.
     #[arg(long, default_value_t = 2_000)]
     votes: usize,
     /// Holds a second.
@@ -79,9 +80,18 @@ async fn measure(name: &str, options: &Options, settings: &[(&str, &str)]) -> an
     sale.buyers(options.holds, undisturbed(time / 4)).await.context("warming up")?;
     let (mut quiet, mut beside) = (Vec::new(), Vec::new());
     for number in 1..=options.runs {
-        let (alone, ()) = sale.buyers(options.holds, undisturbed(time)).await?;
+        let quiet_polls = sale.polls(&mut voters, Vote::Nobody, |elapsed| elapsed >= time);
+        let (alone, _) = sale.buyers(options.holds, quiet_polls).await?;
         let rows = catalogue(options.rows, number as u64);
-        let disturbed = async { tokio::try_join!(sale.import(rows, options.rows), sale.votes(&mut voters, time)) };
+        let imported = AtomicBool::new(false);
+        let import = async {
+            let took = sale.import(rows, options.rows).await?;
+            imported.store(true, Ordering::Relaxed);
+            Ok(took)
+        };
+        let over = |elapsed| elapsed >= time && imported.load(Ordering::Relaxed);
+        let votes = sale.polls(&mut voters, Vote::Everybody, over);
+        let disturbed = async { tokio::try_join!(import, votes) };
         let (together, (import, votes)) = sale.buyers(options.holds, disturbed).await?;
         println!(
             "{name} run {number}: p50 {:.1} ms, p99 {:.1} ms; beside {} rows in {:.0} s and {votes:.0} votes/s: p50 {:.1} ms, p99 {:.1} ms",
@@ -114,6 +124,12 @@ async fn undisturbed(time: Duration) -> anyhow::Result<()> {
 /// Milliseconds.
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(sorted.len() * percent / 100).map_or(f64::NAN, |it| it.as_secs_f64() * 1_000.0)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vote {
+    Nobody,
+    Everybody,
 }
 
 struct Sale {
@@ -203,16 +219,24 @@ impl Sale {
     }
 
     /// A new poll every second, in which each viewer has a vote, spread over the second; how many a second were counted.
-    async fn votes(&self, voters: &mut [OwnedWriteHalf], time: Duration) -> anyhow::Result<f64> {
+    async fn polls(
+        &self,
+        voters: &mut [OwnedWriteHalf],
+        who: Vote,
+        over: impl Fn(Duration) -> bool,
+    ) -> anyhow::Result<f64> {
         let (began, mut counted) = (Instant::now(), 0);
         let polls = format!("/v1/shows/{}/polls", self.show);
         let mut beat = tokio::time::interval(Duration::from_secs(1) / STEPS);
         let at_once = voters.len().div_ceil(STEPS as usize).max(1);
-        while began.elapsed() < time {
+        while !over(began.elapsed()) {
             let poll = json!({ "question": "Which?", "choices": ["This", "That", "Both"] });
             let poll = text(&self.host.post(&polls, poll).await?, "poll_id")?;
             for (step, voters) in voters.chunks_mut(at_once).enumerate() {
                 beat.tick().await;
+                if who == Vote::Nobody {
+                    continue;
+                }
                 let vote = json!({ "type": "vote", "poll_id": poll, "choice": step % 3 }).to_string();
                 for voter in voters {
                     voter.write_all(&masked(&vote)?).await.context("a vote")?;

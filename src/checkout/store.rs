@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::news;
 use super::rules::{
-    Allocation, Command, Effects, Hold, HoldState, Line, News, Order, Payment, Refund, Sale, Show, ShowState, Standing,
-    State, Stock, Terms, Totals, stock_wanted,
+    Allocation, Command, Effects, Hold, HoldState, Line, News, Order, Payment, Refund, Sale, Show, Standing, State,
+    Stock, Terms, stock_wanted,
 };
 use crate::clock::Millis;
 use crate::db::{Result, Tx, query, row};
 use crate::error;
 use crate::ids::{BuyerId, HoldId, OrderId, ProductId, SaleId, ShowId};
-use crate::live::{self, Card, Change};
+use crate::live::{Card, Change};
 use crate::money::Currency;
 use crate::units::Units;
 
@@ -81,8 +81,10 @@ const DUE_MAX: i64 = 1_000;
 pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]) -> error::Result<(State, i64)> {
     let (show_id, now, state) = (change.show(), change.now(), change.state());
     let tx = change.tx();
-    let (show, grants) = show(tx, show_id, state).await?;
-    let mut holds = due_holds(tx, show_id, now).await?;
+    let ShowRow { test, currency, started_at, ended_at, grants, first_expiry, totals } = show(tx, show_id).await?;
+    let show = Show { show_id, state, started_at, ended_at, test, currency };
+    let any_due = first_expiry.is_some_and(|it| it <= now);
+    let mut holds = if any_due { due_holds(tx, show_id, now).await? } else { Vec::new() };
     let many_due = holds.len() as i64 == DUE_MAX;
     let mut orders = Vec::new();
     let mut payments = Vec::new();
@@ -102,7 +104,11 @@ pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]
     let of_buyers = if buyers.is_empty() { Vec::new() } else { holds_of_buyers(tx, &buyers, &keys).await? };
     let standings = standings(&of_buyers);
     holds.extend(of_buyers);
-    let next_expiry = if many_due { Some(now) } else { next_expiry(tx, show_id, now).await? };
+    let next_expiry = match first_expiry {
+        _ if many_due => Some(now),
+        _ if any_due => next_expiry(tx, show_id, now).await?,
+        it => it,
+    };
     let mut state = State {
         show,
         terms,
@@ -115,7 +121,7 @@ pub(super) async fn load(change: &mut Change, terms: Terms, commands: &[Command]
         refunds: by_key(refunds, |it| it.refund_id),
         standings,
         next_expiry,
-        totals: totals(tx, show_id).await?,
+        totals: totals.map(|it| news::read_totals(&it)).transpose()?.unwrap_or_default(),
     };
     let wanted = stock_wanted(&state, commands);
     state.stock = lock_stock(tx, &wanted).await?;
@@ -252,13 +258,25 @@ row! {
         started_at: Option<Millis>,
         ended_at: Option<Millis>,
         grants: i64,
+        /// Of the hold that runs out first, or should have by now.
+        first_expiry: Option<Millis>,
+        totals: Option<String>,
     }
 }
 
-async fn show(tx: &mut Tx, show_id: ShowId, state: ShowState) -> Result<(Show, i64)> {
-    let row = query("select test, currency, started_at, ended_at, grants from show where show_id = $1");
-    let ShowRow { test, currency, started_at, ended_at, grants } = row.bind(show_id).one(tx).await?;
-    Ok((Show { show_id, state, started_at, ended_at, test, currency }, grants))
+/// All that every batch needs to know of a show, in one statement: a batch lasts as long as its statements are many.
+async fn show(tx: &mut Tx, show_id: ShowId) -> Result<ShowRow> {
+    query(
+        "select test, currency, started_at, ended_at, grants,
+                (select expires_at from hold where hold.show_id = show.show_id and hold.state = 'active'
+                 order by expires_at limit 1) as first_expiry,
+                (select value from gauge where gauge.show_id = show.show_id and name = $2) as totals
+         from show where show_id = $1",
+    )
+    .bind(show_id)
+    .bind(news::GMV)
+    .one(tx)
+    .await
 }
 
 async fn write_show(change: &mut Change, show: &Show) -> error::Result<()> {
@@ -270,11 +288,6 @@ async fn write_show(change: &mut Change, show: &Show) -> error::Result<()> {
         .run(change.tx())
         .await?;
     Ok(())
-}
-
-async fn totals(tx: &mut Tx, show_id: ShowId) -> error::Result<Totals> {
-    let value = live::gauge_value(tx, show_id, news::GMV).await?;
-    Ok(value.map(|it| news::read_totals(&it)).transpose()?.unwrap_or_default())
 }
 
 columns!(Stock { product_id, on_hand, fenced });
@@ -492,13 +505,16 @@ async fn due_holds(tx: &mut Tx, show_id: ShowId, now: Millis) -> Result<Vec<Hold
 }
 
 async fn next_expiry(tx: &mut Tx, show_id: ShowId, now: Millis) -> Result<Option<Millis>> {
-    let (next,): (Option<Millis>,) =
-        query("select min(expires_at) from hold where show_id = $1 and state = 'active' and expires_at > $2")
-            .bind(show_id)
-            .bind(now)
-            .one(tx)
-            .await?;
-    Ok(next)
+    // Not `min(…)`: PostgreSQL may read all of them for it while it believes that they are few.
+    let next: Option<(Millis,)> = query(
+        "select expires_at from hold where show_id = $1 and state = 'active' and expires_at > $2
+         order by expires_at limit 1",
+    )
+    .bind(show_id)
+    .bind(now)
+    .optional(tx)
+    .await?;
+    Ok(next.map(|it| it.0))
 }
 
 async fn holds_by_id(tx: &mut Tx, show_id: ShowId, keys: &[Value]) -> Result<Vec<Hold>> {

@@ -361,16 +361,6 @@ pub(super) async fn set_gauges(
     Ok(stored.into_iter().map(Gauge::from).collect())
 }
 
-/// The latest value of one gauge, as JSON.
-///
-/// # Errors
-/// The database cannot be reached.
-pub async fn gauge_value(tx: &mut Tx, show: ShowId, name: &str) -> Result<Option<String>> {
-    let row: Option<(String,)> =
-        query("select value from gauge where show_id = $1 and name = $2").bind(show).bind(name).optional(tx).await?;
-    Ok(row.map(|it| it.0))
-}
-
 /// All gauges of a show.
 ///
 /// # Errors

@@ -39,8 +39,7 @@ pub use self::event::{
     PollResult, RefundedOrder, SaleOnStage, Timer,
 };
 pub use self::log::{
-    Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauge_value, gauges, head,
-    new_epochs, since,
+    Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauges, head, new_epochs, since,
 };
 pub use self::socket::{Close, ReadLimits, Session, Socket, read};
 

@@ -112,8 +112,9 @@ async fn fault(order: &Value, faults: Value) {
 /// The desk's gauge, as it lies in the database.
 async fn gauge(shop: &Shop, show: ShowId) -> Value {
     let mut tx = shop.app.db.read().await.unwrap();
-    let text = showcart::live::gauge_value(&mut tx, show, "gmv").await.unwrap();
-    text.map_or(Value::Null, |it| serde_json::from_str(&it).unwrap())
+    let gauges = showcart::live::gauges(&mut tx, show).await.unwrap();
+    let gmv = gauges.iter().find(|it| &*it.name == "gmv");
+    gmv.map_or(Value::Null, |it| serde_json::from_str(&it.value).unwrap())
 }
 
 both! {
