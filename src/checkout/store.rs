@@ -517,13 +517,14 @@ async fn next_expiry(tx: &mut Tx, show_id: ShowId, now: Millis) -> Result<Option
     Ok(next.map(|it| it.0))
 }
 
+/// Like buyers, holds come with their show; see [`holds_of_buyers`].
 async fn holds_by_id(tx: &mut Tx, show_id: ShowId, keys: &[Value]) -> Result<Vec<Hold>> {
+    let keys: Vec<Value> = keys.iter().map(|it| json!({ "show_id": show_id, "hold_id": it["hold_id"] })).collect();
     query(
         "select hold_id, buyer_id as buyer, key, fingerprint, state, lines, amount_minor, currency, granted_at, expires_at,
                 ended_at, late_possible, seen, metadata
-         from hold where show_id = $1 and hold_id in (select value->>'hold_id' from json_each($2))",
+         from hold where (show_id, hold_id) in (select value->>'show_id', value->>'hold_id' from json_each($1))",
     )
-    .bind(show_id)
     .bind_json(&keys)
     .all(tx)
     .await
@@ -676,18 +677,20 @@ columns!(Order {
 } shared { key: Option<String> });
 
 /// The orders that the commands name, in whatever way.
+/// An index of shows cannot answer for `show_id || ''`, so that PostgreSQL does not look at every order of the show.
 async fn named_orders(tx: &mut Tx, show_id: ShowId, named: &Named) -> Result<Vec<Order>> {
     query(
         "select order_id, hold_id, buyer_id as buyer, key, state, amount_minor, currency, refunded_minor, created_at,
                 paid_at, paid_by, test
          from orders
-         where show_id = $1 and order_id in (
+         where order_id in (
             select value->>'order_id' from json_each($2)
             union select o.order_id from orders o, json_each($3) where o.hold_id = value->>'hold_id'
             union select p.order_id from payment p, json_each($4) where p.payment_id = value->>'payment_id'
             union select r.order_id from refund r, json_each($5) where r.refund_id = value->>'refund_id'
             union select o.order_id from orders o, json_each($6)
-                  where o.buyer_id = value->>'buyer_id' and o.key = value->>'key')",
+                  where o.buyer_id = value->>'buyer_id' and o.key = value->>'key')
+               and show_id || '' = $1",
     )
     .bind(show_id)
     .bind_json(&named.orders)

@@ -21,6 +21,7 @@ mod live;
 mod openapi;
 mod operate;
 mod overlay;
+mod plans;
 mod poll;
 mod process;
 mod sandbox;
