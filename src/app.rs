@@ -39,6 +39,7 @@ pub const MIGRATIONS: Migrations = &[
     (7, "settle", include_str!("../migrations/0007_settle.sql")),
     (8, "lineup", include_str!("../migrations/0008_lineup.sql")),
     (9, "grants", include_str!("../migrations/0009_grants.sql")),
+    (10, "video", include_str!("../migrations/0010_video.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.

@@ -29,6 +29,14 @@ pub struct Config {
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
 
+    /// Folder of the built pages (`web/dist`); without it, one plain page is served.
+    #[arg(long, env = "WEB_DIR")]
+    pub web_dir: Option<PathBuf>,
+
+    /// Folder of streams that are served below `/media`: for trials, since a crowd wants a network for video.
+    #[arg(long, env = "MEDIA_DIR")]
+    pub media_dir: Option<PathBuf>,
+
     /// Where the sandbox payment provider is; without it, and on SQLite only, one runs inside this process.
     #[arg(long, env = "SANDBOX_URL")]
     pub sandbox_url: Option<String>,
@@ -162,6 +170,8 @@ impl Default for Config {
             data_dir: PathBuf::from("./data"),
             secret: None,
             allowed_origins: Vec::new(),
+            web_dir: None,
+            media_dir: None,
             sandbox_url: None,
             sandbox_public_url: None,
             sandbox_api_key: None,

@@ -51,7 +51,8 @@ pub mod poll; // questions to the audience
 pub mod stage_clock; // what leaves the stage by itself
 pub mod gmv; // events for whoever keeps the books
 pub mod viewer; // the snapshot of a show, and the socket route
-pub mod page; // a page to look at
+pub mod page; // a plain page to look at
+pub mod web; // the built pages: viewer, control panel, dashboard
 pub mod openapi; // the API's document, and a page that shows it
 
 // What an operator runs.

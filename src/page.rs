@@ -1,4 +1,4 @@
-//! A page to look at: what a viewer sees, and the host's commands beside it. HTML and one module script, in the binary.
+//! A plain page, for servers without the built ones: what a viewer sees, and the host's commands beside it. HTML and one module script, in the binary.
 //!
 //! It takes its tokens from the address behind the `#`, which browsers keep to themselves, and speaks to the same API and
 //! socket as everybody else.

@@ -57,12 +57,21 @@ pub struct Stage {
     pub state: ShowState,
     pub started_at: Option<Millis>,
     pub ended_at: Option<Millis>,
+    /// An HLS playlist or a file: an https address, or a path of this server.
+    #[serde(default)]
+    pub video_url: Option<String>,
 }
 
 impl Scene {
     /// A show that nothing has happened in.
     pub fn new(title: &str) -> Scene {
-        let show = Stage { title: title.into(), state: ShowState::Scheduled, started_at: None, ended_at: None };
+        let show = Stage {
+            title: title.into(),
+            state: ShowState::Scheduled,
+            started_at: None,
+            ended_at: None,
+            video_url: None,
+        };
         Scene {
             show,
             lineup: BTreeMap::new(),
@@ -99,6 +108,7 @@ impl Scene {
                 self.timers.clear();
                 self.polls.clear();
             }
+            Event::VideoSet { video_url } => self.show.video_url = video_url.clone(),
             Event::LineupSet(it) => {
                 self.lineup.insert(it.product.product_id, it.clone());
             }

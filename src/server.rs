@@ -31,6 +31,11 @@ use crate::viewer::Pictures;
 pub fn router(app: App) -> Router {
     let body_bytes_max = app.config.limits.body_bytes_max;
     let cors = cors(&app.config.allowed_origins);
+    let pages = match &app.config.web_dir {
+        Some(folder) => crate::web::pages(folder),
+        None => crate::page::routes(),
+    };
+    let media = app.config.media_dir.as_deref().map(crate::web::media).unwrap_or_default();
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -45,17 +50,19 @@ pub fn router(app: App) -> Router {
         .merge(crate::poll::routes())
         .merge(crate::gmv::routes())
         .merge(crate::viewer::routes())
-        .merge(crate::page::routes())
         .merge(crate::openapi::routes())
         .layer(middleware::from_fn_with_state(app.clone(), in_time))
         // An import may take long to come; it has limits of its own.
         .merge(import::routes())
-        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .method_not_allowed_fallback(|| async {
             problem(Code::MethodNotAllowed, "The path exists, the method does not.")
         })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(cors)
+        // Files that anybody may have, on whatever page.
+        .merge(pages)
+        .merge(media)
+        .fallback(|| async { problem(Code::NotFound, "There is nothing at this path; see /openapi.json.") })
         .with_state(app)
 }
 

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -15,10 +15,10 @@ use crate::clock::Millis;
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ShowId;
-use crate::live::{self, Seq, ShowState};
+use crate::live::{self, Audience, Event, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Once, Page, Paged, Path, Query, ahead};
+use crate::request::{Body, Once, Page, Paged, Path, Query, ahead};
 
 row! {
     /// A show as the API tells it.
@@ -34,6 +34,7 @@ row! {
         pub started_at: Option<Millis>,
         pub ended_at: Option<Millis>,
         pub created_at: Millis,
+        pub video_url: Option<String>,
     }
 }
 
@@ -43,6 +44,7 @@ pub fn routes() -> Router<App> {
         .route("/v1/shows/{show_id}", get(read))
         .route("/v1/shows/{show_id}/start", post(start))
         .route("/v1/shows/{show_id}/end", post(end))
+        .route("/v1/shows/{show_id}/video", put(set_video))
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +57,15 @@ struct NewShow {
     test: bool,
     #[serde(default)]
     guests_vote: bool,
+    video_url: Option<String>,
+}
+
+/// Where the picture comes from.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Video {
+    /// None takes the picture away.
+    video_url: Option<String>,
 }
 
 /// A body without members.
@@ -63,6 +74,7 @@ struct NewShow {
 struct Nothing {}
 
 const TITLE_MAX: usize = 200;
+const VIDEO_URL_MAX: usize = 2_000;
 
 async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> Result<Response> {
     caller.may_manage()?;
@@ -76,11 +88,12 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
         return Err(invalid("title", format!("A title has 1 to {TITLE_MAX} characters.")));
     }
     let now = tx.now().await?;
+    playable(new.video_url.as_deref())?;
     let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now)).transpose()?;
     let show_id = ShowId::new();
     query(
-        "insert into show (show_id, title, currency, test, guests_vote, scheduled_at, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into show (show_id, title, currency, test, guests_vote, scheduled_at, created_at, video_url)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(show_id)
     .bind(title)
@@ -89,6 +102,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
     .bind(new.guests_vote)
     .bind(scheduled_at)
     .bind(now)
+    .bind(new.video_url.clone())
     .run(&mut tx)
     .await?;
     live::create_head(&mut tx, show_id).await?;
@@ -102,7 +116,7 @@ async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) 
     caller.may_manage()?;
     let mut tx = app.db.read().await?;
     let rows: Vec<Show> = query(
-        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
+        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at, video_url
          from show s join show_head h on h.show_id = s.show_id
          where s.show_id > $1 order by s.show_id limit $2",
     )
@@ -134,6 +148,44 @@ async fn end(
     once: Once<Nothing>,
 ) -> Result<Json<Show>> {
     change_life(&app, &caller, show, &once, Command::EndShow, ShowState::Live).await
+}
+
+/// Says where the picture comes from, before the show or in it.
+async fn set_video(
+    State(app): State<App>,
+    caller: Caller,
+    Path(show): Path<ShowId>,
+    Body(video): Body<Video>,
+) -> Result<Json<Show>> {
+    caller.may_stage(show)?;
+    playable(video.video_url.as_deref())?;
+    let mut change = app.live.change(show, Turn::Host).await?;
+    if change.state() == ShowState::Ended {
+        return Err(problem(Code::ShowEnded, "The show has ended; its picture stays where it is."));
+    }
+    query("update show set video_url = $2 where show_id = $1")
+        .bind(show)
+        .bind(video.video_url.clone())
+        .run(change.tx())
+        .await?;
+    let now = find(change.tx(), show).await?;
+    change.emit(Audience::All, Event::VideoSet { video_url: video.video_url });
+    change.commit().await?;
+    Ok(Json(now))
+}
+
+/// # Errors
+/// `invalid`: browsers on pages of https play nothing else.
+fn playable(video_url: Option<&str>) -> Result<()> {
+    let Some(url) = video_url else { return Ok(()) };
+    let is_path = |it: &Uri| it.host().is_none() && url.starts_with('/') && !url.starts_with("//");
+    let is_https = |it: &Uri| it.scheme_str() == Some("https") && it.host().is_some_and(|host| !host.is_empty());
+    if url.len() > VIDEO_URL_MAX || !url.parse().is_ok_and(|it| is_path(&it) || is_https(&it)) {
+        let detail =
+            format!("A video is an https address or a path of this server, of at most {VIDEO_URL_MAX} characters.");
+        return Err(invalid("video_url", detail));
+    }
+    Ok(())
 }
 
 /// Starts and ends are decided with everything that buyers ask for, in the show's lane.
@@ -170,7 +222,7 @@ async fn change_life(
 /// `not_found`; the database cannot be reached.
 pub async fn find(tx: &mut Tx, show: ShowId) -> Result<Show> {
     let row: Option<Show> = query(
-        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at
+        "select s.show_id, title, currency, test, guests_vote, state, scheduled_at, started_at, ended_at, created_at, video_url
          from show s join show_head h on h.show_id = s.show_id where s.show_id = $1",
     )
     .bind(show)

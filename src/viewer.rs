@@ -391,6 +391,7 @@ pub async fn scene(tx: &mut Tx, show: ShowId) -> Result<(String, Seq, Scene)> {
         state: show_row.state,
         started_at: show_row.started_at,
         ended_at: show_row.ended_at,
+        video_url: show_row.video_url,
     };
     let mut scene = Scene {
         show: stage,

@@ -30,6 +30,9 @@ pub enum Event {
     ShowStarted { started_at: Millis },
     #[serde(rename = "show.ended")]
     ShowEnded { ended_at: Millis },
+    /// The picture comes from elsewhere now; from nowhere when null.
+    #[serde(rename = "video.set")]
+    VideoSet { video_url: Option<String> },
     /// A product is in the line-up from now on, or viewers see it in another way.
     #[serde(rename = "lineup.set")]
     LineupSet(ListedProduct),

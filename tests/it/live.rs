@@ -358,6 +358,32 @@ both! {
 }
 
 both! {
+    async fn viewers_hear_where_the_picture_comes_from(shop) {
+        let host = shop.host();
+        let new = json!({ "title": "Autumn", "currency": "EUR", "video_url": "/media/trailer.m3u8" });
+        let show = host.post("/v1/shows", new).await.ok();
+        let show: ShowId = show["show_id"].as_str().unwrap().parse().unwrap();
+        let mut viewer = Viewer::join(&shop, show, "").await;
+        let picture = |it: &Viewer| it.scene.as_ref().and_then(|it| it.show.video_url.clone());
+        assert_eq!(picture(&viewer).as_deref(), Some("/media/trailer.m3u8"));
+        let path = format!("/v1/shows/{show}/video");
+        let live = "https://live.example/autumn/index.m3u8";
+        assert_eq!(host.put(&path, json!({ "video_url": live })).await.ok()["video_url"], live);
+        viewer.until(|it| picture(it).as_deref() == Some(live)).await;
+        for bad in ["javascript:alert(1)", "//live.example/a.m3u8", "http://live.example/a.m3u8", "a.m3u8", ""] {
+            let refused = host.put(&path, json!({ "video_url": bad })).await;
+            assert_eq!((refused.refusal(), &refused.body["field"]), ((422, "invalid"), &json!("video_url")), "{bad}");
+        }
+        assert_eq!(shop.buyer("ann").put(&path, json!({ "video_url": null })).await.status, 403);
+        host.put(&path, json!({ "video_url": null })).await.ok();
+        viewer.until(|it| picture(it).is_none()).await;
+        host.post(&format!("/v1/shows/{show}/start"), json!({})).await.ok();
+        host.post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        assert_eq!(host.put(&path, json!({ "video_url": live })).await.refusal(), (409, "show_ended"));
+    }
+}
+
+both! {
     async fn the_stage_belongs_to_live_shows_only(shop) {
         let show = shop.scheduled_show().await;
         let lamp = shop.product("lamp").await;

@@ -29,3 +29,4 @@ mod schema;
 mod server;
 mod slow;
 mod tidy;
+mod web;

@@ -142,6 +142,7 @@ both! {
         }
         let (host, path) = (shop.host(), |what: &str| format!("/v1/shows/{show}/{what}"));
 
+        host.put(&path("video"), json!({ "video_url": "/media/live.m3u8" })).await.ok();
         let lamp = shop.product("lamp").await;
         shop.stock("lamp", 5).await;
         host.put(&path(&format!("lineup/{lamp}")), json!({ "allocated": 5 })).await.ok();
