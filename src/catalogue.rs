@@ -22,13 +22,14 @@ use self::list::List;
 use self::source::Source;
 use self::table::Table;
 use crate::money::{AMOUNT_MAX_MINOR, BadAmount, Currency};
+use crate::units::Units;
 
 /// More than any real product; what is longer is a broken file, or somebody who wants our memory.
 const ROW_MAX_BYTES: usize = 1 << 20;
 const SKU_MAX_CHARS: usize = 128;
 const NAME_MAX_CHARS: usize = 300;
 const DESCRIPTION_MAX_CHARS: usize = 5_000;
-const ON_HAND_MAX: i64 = 1_000_000_000;
+const ON_HAND_MAX: i64 = Units::MAX.0;
 
 const NOT_UTF8: &str = "is not UTF-8; save the file with the encoding UTF-8.";
 

@@ -104,7 +104,7 @@ async fn write(
     if new.image_url.as_ref().is_some_and(|it| !it.starts_with("https://") && !it.starts_with("http://")) {
         return Err(invalid("image_url", "An image is at an http or https address."));
     }
-    if new.on_hand.is_some_and(|it| !(0..=1_000_000_000).contains(&it.0)) {
+    if new.on_hand.is_some_and(|it| !(Units::ZERO..=Units::MAX).contains(&it)) {
         return Err(invalid("on_hand", "A count of units is 0 to 1,000,000,000."));
     }
     if new.image_url.as_ref().is_some_and(|it| it.len() > IMAGE_URL_MAX) {

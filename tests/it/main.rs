@@ -23,6 +23,7 @@ mod operate;
 mod overlay;
 mod poll;
 mod process;
+mod refusals;
 mod sandbox;
 mod schema;
 mod server;
