@@ -1,5 +1,7 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +14,9 @@ use axum::http::{Extensions, HeaderMap, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Caller;
@@ -85,7 +88,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let (parts, body) = request.into_parts();
         let Whole(bytes) = Whole::from_request(Request::from_parts(parts.clone(), body), state).await?;
         without_nul(&bytes)?;
-        Ok(Body(Json::<T>::from_request(Request::from_parts(parts, bytes.into()), state).await?.0))
+        let Json(Object(body)) =
+            Json::<Object<T>>::from_request(Request::from_parts(parts, bytes.into()), state).await?;
+        Ok(Body(body))
+    }
+}
+
+/// What must be written as a JSON object. Left alone, serde takes a list for any struct, its members by their places: so a
+/// client could depend on the order in which we happen to declare them.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -183,7 +213,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         without_nul(&bytes)?;
-        let body = Json::<T>::from_bytes(&bytes)?.0;
+        let Json(Object(body)) = Json::<Object<T>>::from_bytes(&bytes)?;
         Ok(Once { body, key, fingerprint: fingerprint(digest) })
     }
 }
@@ -317,7 +347,7 @@ pub async fn forget_answers(tx: &mut Tx, before: Millis, limit: i64) -> db::Resu
 }
 
 /// Ids that a request may give to what it makes.
-pub trait Named: std::fmt::Display + std::str::FromStr {
+pub trait Named: fmt::Display + std::str::FromStr {
     fn new_name() -> Self;
 }
 
@@ -344,7 +374,7 @@ fn name(caller: &Caller) -> String {
 }
 
 /// Which part of a list is asked for.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Page {
     cursor: Option<String>,
     limit: Option<i64>,

@@ -23,10 +23,10 @@ use crate::app::App;
 use crate::auth::{Caller, GUEST_TTL, Role, query_value};
 use crate::clock::{Clock, Millis};
 use crate::db::{Db, Tx};
-use crate::error::{Code, Error, Problem, Result, problem};
+use crate::error::{Code, Error, Problem, Result, in_words, problem};
 use crate::ids::{BuyerId, GuestId, PollId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, ShowState, Snapshot, Socket, Source};
-use crate::request::{Path, Peer, Place};
+use crate::request::{Object, Path, Peer, Place};
 use crate::scene::{Scene, Stage};
 use crate::{ballot, lineup, order, overlay, pin, poll, sale, show};
 
@@ -275,10 +275,13 @@ enum Said {
 impl Session for Watching {
     async fn text(&mut self, text: &str) -> Option<String> {
         let answer = match serde_json::from_str(text) {
-            Ok(Said::Time { echo }) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
-            Ok(Said::Token { token }) => self.renew(&token),
-            Ok(Said::Vote { poll_id, choice }) => self.vote(poll_id, choice).await,
-            Err(error) => Err(problem(Code::BadRequest, format!("The message cannot be read: {error}."))),
+            Ok(Object(Said::Time { echo })) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
+            Ok(Object(Said::Token { token })) => self.renew(&token),
+            Ok(Object(Said::Vote { poll_id, choice })) => self.vote(poll_id, choice).await,
+            Err(error) => {
+                let cause = in_words(&error.to_string());
+                Err(problem(Code::BadRequest, format!("The message cannot be read: {cause}.")))
+            }
         };
         let answer = answer.unwrap_or_else(|error| {
             let body = match error {

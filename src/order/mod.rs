@@ -31,7 +31,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Arrived, Once, Page, Paged, Path, Query};
+use crate::request::{Arrived, Object, Once, Page, Paged, Path, Query};
 use crate::units::Units;
 
 pub use webhook::PATH as WEBHOOK_PATH;
@@ -53,7 +53,7 @@ pub fn routes() -> Router<App> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewHold {
-    lines: Vec<NewLine>,
+    lines: Vec<Object<NewLine>>,
     /// What the buyer saw when they tapped: kept with the order, for those who ask later.
     seen: Option<Box<RawValue>>,
     /// The shop's own, passed on unread.
@@ -136,7 +136,7 @@ async fn hold(
     }
 }
 
-fn wanted(line: &NewLine) -> Result<Wanted> {
+fn wanted(Object(line): &Object<NewLine>) -> Result<Wanted> {
     let item = match (line.product_id, line.sale_id) {
         (Some(product_id), None) => Item::Product(product_id),
         (None, Some(sale_id)) => Item::Sale(sale_id),

@@ -1,9 +1,13 @@
 //! What somebody meets who tries the API by hand: what is refused, and whether the refusal says what to do instead.
 
+use futures_util::SinkExt;
+use reqwest::Method;
 use serde_json::{Value, json};
-use showcart::ids::ShowId;
+use showcart::auth::Role;
+use showcart::ids::{PollId, ShowId};
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Answer, Shop, both};
+use crate::harness::{Answer, PATIENCE, Person, Raw, Shop, both};
 
 /// Asserts that a request was refused for one field, and says what it was told.
 fn wrong_field(answer: &Answer, field: &str) -> String {
@@ -68,5 +72,73 @@ both! {
         assert_eq!((&late.body["ended_at"], &late.body["sale_id"]), (&ended["ended_at"], &json!(sale)));
         let moment = showcart::clock::Millis(ended["ended_at"].as_i64().unwrap()).rfc3339();
         assert!(detail(&late).contains(&moment), "{late:?}");
+    }
+}
+
+async fn send(person: &Person<'_>, method: Method, path: &str, body: &str) -> Answer {
+    let request = person.request(method, path).header("content-type", "application/json");
+    let key = showcart::ids::HoldId::new().to_string();
+    Answer::read(request.header("idempotency-key", key).body(body.to_owned()).send().await).await
+}
+
+/// Asserts that a text is for people who do not know in what the server is written.
+fn speaks_plainly(text: &str) {
+    let strange = ["struct", "tuple", "enum", "variant", "i64", "u64", "i32", "u32", "target", "map", "sequence"];
+    let words = text.split(|it: char| !it.is_alphanumeric());
+    assert!(words.into_iter().all(|it| !strange.contains(&it)), "{text}");
+}
+
+both! {
+    async fn what_must_be_an_object_is_no_list_and_is_named_in_plain_words(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 3 })).await;
+        let (host, ann) = (shop.host(), shop.buyer("ann"));
+        let (holds, pin) = (format!("/v1/shows/{show}/holds"), format!("/v1/shows/{show}/pin"));
+        let (cap, banners) = (format!("/v1/shows/{show}/sales/{sale}/cap"), format!("/v1/shows/{show}/banners"));
+        let lamp = "/v1/products/lamp".to_owned();
+        let line = |it: Value| json!({ "lines": [it] }).to_string();
+        for (person, method, path, body) in [
+            (&host, Method::POST, "/v1/shows".to_owned(), json!(["Autumn", "EUR", null, false, false]).to_string()),
+            (&host, Method::POST, "/v1/shows".into(), "7".into()),
+            (&host, Method::POST, "/v1/shows".into(), "null".into()),
+            (&host, Method::POST, "/v1/shows".into(), r#"{"title":7,"currency":"EUR"}"#.into()),
+            (&host, Method::POST, "/v1/shows".into(), r#"{"title":"x","currency":"EUR","scheduled_at":"soon"}"#.into()),
+            (&host, Method::POST, "/v1/shows".into(), r#"{"title":"x","currency":"EUR","test":{}}"#.into()),
+            (&host, Method::POST, banners, r#"{"text":"x","style":"loud"}"#.into()),
+            (&host, Method::PUT, pin.clone(), json!([product, 1_000, null]).to_string()),
+            (&host, Method::PUT, pin, json!({ "product_id": product, "animate_ms": -1 }).to_string()),
+            (&host, Method::PUT, cap.clone(), "[2]".into()),
+            (&host, Method::PUT, cap, r#"{"cap":1.5}"#.into()),
+            (&host, Method::PUT, lamp, r#"{"title":["x"],"price_minor":1,"currency":"EUR"}"#.into()),
+            (&ann, Method::POST, holds.clone(), json!([[{ "sale_id": sale, "quantity": 1 }], null, null]).to_string()),
+            (&ann, Method::POST, holds.clone(), line(json!([null, sale, 1]))),
+            (&ann, Method::POST, holds.clone(), line(json!(7))),
+            (&ann, Method::POST, holds.clone(), line(json!({ "sale_id": sale, "quantity": "1" }))),
+            (&ann, Method::POST, holds, r#"{"lines":{}}"#.into()),
+        ] {
+            let answer = send(person, method, &path, &body).await;
+            assert_eq!(answer.refusal(), (422, "invalid"), "{path} {body}: {answer:?}");
+            speaks_plainly(&detail(&answer));
+        }
+        // A body that is no JSON at all.
+        let answer = send(&host, Method::POST, "/v1/shows", "{").await;
+        assert_eq!(answer.refusal(), (400, "bad_request"));
+        speaks_plainly(&detail(&answer));
+
+        let token = shop.token(Role::Viewer, "ann", None, PATIENCE);
+        let mut socket = Raw::connect(&shop, show, &format!("token={token}")).await;
+        for message in [
+            json!(["time", 17]),
+            json!(["vote", PollId::new(), 0]),
+            json!(7),
+            json!({ "type": "vote", "poll_id": PollId::new(), "choice": "0" }),
+            json!({ "type": 7 }),
+            json!({ "type": "token", "token": ["x"] }),
+        ] {
+            socket.ws.send(Message::text(message.to_string())).await.unwrap();
+            let problem = socket.next_of("problem").await["problem"].take();
+            assert_eq!(problem["code"], "bad_request", "{message}");
+            speaks_plainly(problem["detail"].as_str().unwrap());
+        }
     }
 }
