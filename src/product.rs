@@ -14,7 +14,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ProductId;
 use crate::live::Card;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
-use crate::request::{Body, Page, Paged, Path, Query};
+use crate::request::{Body, Page, Paged, Path};
 use crate::units::Units;
 
 row! {
@@ -155,7 +155,7 @@ async fn read(State(app): State<App>, caller: Caller, Path(sku): Path<String>) -
     product.map(Json).ok_or_else(|| problem(Code::NotFound, format!("There is no product with the SKU {sku}.")))
 }
 
-async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Product>>> {
+async fn list(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<Product>>> {
     caller.may_manage()?;
     let rows: Vec<Product> = query(
         "select product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url

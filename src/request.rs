@@ -373,11 +373,41 @@ fn name(caller: &Caller) -> String {
     format!("{}:{}", caller.role, caller.subject)
 }
 
+/// Which part of a list is asked for, as it stands in the query string.
+#[derive(Debug, Deserialize)]
+struct AskedPage {
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
 /// Which part of a list is asked for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Page {
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: i64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Page> {
+        let Query(AskedPage { cursor, limit }) = Query::from_request_parts(parts, state).await?;
+        Ok(Page { cursor, limit: page_size(limit.as_deref(), PAGE_DEFAULT, PAGE_MAX)? })
+    }
+}
+
+/// How many things a page has, at most. Who asks for more than there may be gets what there may be, and a cursor.
+///
+/// # Errors
+/// `invalid`: no number, or none above zero.
+pub fn page_size(limit: Option<&str>, default: i64, max: i64) -> Result<i64> {
+    let Some(limit) = limit else { return Ok(default) };
+    match limit.parse() {
+        Ok(size @ 1_i64..) => Ok(size.min(max)),
+        // Too large to be counted.
+        Err(_) if !limit.is_empty() && limit.bytes().all(|it| it.is_ascii_digit()) => Ok(max),
+        _ => Err(crate::error::invalid("limit", format!("Give a number from 1; a page has {max} at most."))),
+    }
 }
 
 /// A part of a list. `next_cursor` is absent at its end.
@@ -394,7 +424,7 @@ const PAGE_MAX: i64 = 500;
 impl Page {
     /// How many items, at most.
     pub fn limit(&self) -> i64 {
-        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+        self.limit
     }
 
     /// The sort key of the last item of the page before; empty text before the first page, which sorts before every key.

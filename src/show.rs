@@ -18,7 +18,7 @@ use crate::ids::ShowId;
 use crate::live::{self, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Once, Page, Paged, Path, Query, ahead};
+use crate::request::{Once, Page, Paged, Path, ahead};
 
 row! {
     /// A show as the API tells it.
@@ -98,7 +98,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
     Ok(answer)
 }
 
-async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Show>>> {
+async fn list(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<Show>>> {
     caller.may_manage()?;
     let mut tx = app.db.read().await?;
     let rows: Vec<Show> = query(

@@ -31,7 +31,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Arrived, Object, Once, Page, Paged, Path, Query};
+use crate::request::{Arrived, Object, Once, Page, Paged, Path};
 use crate::units::Units;
 
 pub use webhook::PATH as WEBHOOK_PATH;
@@ -396,7 +396,7 @@ async fn read(State(app): State<App>, caller: Caller, Path(order): Path<OrderId>
 }
 
 /// The caller's own orders in the shows that the token is for, the oldest first.
-async fn mine(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<OrderAnswer>>> {
+async fn mine(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<OrderAnswer>>> {
     if caller.role != Role::Viewer {
         return Err(problem(Code::Forbidden, "Only buyers have orders of their own."));
     }
@@ -417,7 +417,7 @@ async fn list(
     State(app): State<App>,
     caller: Caller,
     Path(show): Path<ShowId>,
-    Query(page): Query<Page>,
+    page: Page,
 ) -> Result<Json<Paged<OrderAnswer>>> {
     caller.may_see_desk(show)?;
     let rows: Vec<OrderRow> = orders!("where o.show_id = $1 and o.order_id > $2 order by o.order_id limit $3")

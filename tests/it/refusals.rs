@@ -142,3 +142,33 @@ both! {
         }
     }
 }
+
+both! {
+    async fn a_page_has_one_item_at_least_and_as_many_as_are_allowed(shop) {
+        let show = shop.live_show().await;
+        for sku in ["lamp", "vase"] {
+            shop.product(sku).await;
+        }
+        let (host, ann) = (shop.host(), shop.buyer("ann"));
+        let pages = [
+            (&host, "/v1/shows".to_owned()),
+            (&host, "/v1/products".into()),
+            (&host, format!("/v1/shows/{show}/orders")),
+            (&host, format!("/v1/shows/{show}/events.ndjson")),
+            (&ann, "/v1/me/orders".into()),
+        ];
+        for (person, path) in pages {
+            for limit in ["0", "-1", "many", "1.5", "99999999999999999999999x"] {
+                let told = wrong_field(&person.get(&format!("{path}?limit={limit}")).await, "limit");
+                assert!(told.contains("from 1"), "{path} {limit}: {told}");
+            }
+            for limit in ["1", "1000000", "99999999999999999999999"] {
+                let answer = person.get(&format!("{path}?limit={limit}")).await;
+                assert_eq!(answer.status, 200, "{path} {limit}: {answer:?}");
+            }
+        }
+        let first = host.get("/v1/products?limit=1").await.ok();
+        let rest = host.get(&format!("/v1/products?limit=500&cursor={}", first["next_cursor"].as_str().unwrap())).await.ok();
+        assert_eq!((&first["items"][0]["sku"], &rest["items"][0]["sku"]), (&json!("lamp"), &json!("vase")));
+    }
+}
