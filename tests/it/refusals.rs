@@ -172,3 +172,19 @@ both! {
         assert_eq!((&first["items"][0]["sku"], &rest["items"][0]["sku"]), (&json!("lamp"), &json!("vase")));
     }
 }
+
+both! {
+    async fn a_show_that_cannot_be_is_said_on_the_socket(shop) {
+        for name in ["nonsense", "shw_1", "%20", "a%00b", "%ff", PollId::new().to_string().as_str()] {
+            let mut raw = Raw::at(&shop, &format!("/v1/shows/{name}/live"), &[]).await.expect("the server upgrades");
+            assert_eq!(raw.closed().await, 4004, "{name}");
+        }
+        let evil = Raw::at(&shop, "/v1/shows/nonsense/live", &[("origin", "https://evil.example")]).await;
+        let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = evil.map(|_| ()) else {
+            panic!("an origin that nobody allowed");
+        };
+        assert_eq!(refused.status(), 403);
+        // Without an upgrade there is nothing to say it on.
+        assert_eq!(shop.get("/v1/shows/nonsense/live").await.refusal(), (426, "upgrade_required"));
+    }
+}
