@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::catalogue::{check_name, check_sku};
 use crate::checkout::store::{self, OnHand};
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
@@ -92,11 +93,12 @@ async fn write(
     Body(new): Body<NewProduct>,
 ) -> Result<Json<Product>> {
     caller.may_manage()?;
-    if sku.is_empty() || sku.len() > 128 {
-        return Err(invalid("sku", "A SKU has 1 to 128 characters."));
-    }
-    if new.title.trim().is_empty() || new.title.chars().count() > 300 {
-        return Err(invalid("title", "A title has 1 to 300 characters."));
+    check_sku(&sku).map_err(|it| invalid("sku", it))?;
+    // A blank one is none, as in a file.
+    let given = |it: Option<String>| it.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    let (title, variant, handle) = (new.title.trim(), given(new.variant), given(new.handle));
+    for (field, text) in [("title", Some(title)), ("variant", variant.as_deref()), ("handle", handle.as_deref())] {
+        text.map_or(Ok(()), |it| check_name(field, it)).map_err(|it| invalid(field, it))?;
     }
     if !(1..=AMOUNT_MAX_MINOR).contains(&new.price_minor) {
         return Err(invalid("price_minor", format!("A price is 1 to {AMOUNT_MAX_MINOR} minor units.")));
@@ -123,9 +125,9 @@ async fn write(
     )
     .bind(product_id)
     .bind(&*sku)
-    .bind(new.handle.as_deref().unwrap_or(&sku))
-    .bind(new.title.trim())
-    .bind(new.variant)
+    .bind(handle.as_deref().unwrap_or(&sku))
+    .bind(title)
+    .bind(variant)
     .bind(new.description)
     .bind(new.price_minor)
     .bind(new.compare_at_minor)

@@ -188,3 +188,38 @@ both! {
         assert_eq!(shop.get("/v1/shows/nonsense/live").await.refusal(), (426, "upgrade_required"));
     }
 }
+
+both! {
+    async fn a_product_has_names_that_a_catalogue_may_have(shop) {
+        let host = shop.host();
+        let named = |more: Value| {
+            let mut product = json!({ "title": "The lamp", "price_minor": 100, "currency": "EUR" });
+            product.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            product
+        };
+        for (sku, more, field) in [
+            ("lamp", json!({ "title": "a\u{7}b" }), "title"),
+            ("lamp", json!({ "title": "a\nb" }), "title"),
+            ("lamp", json!({ "title": " " }), "title"),
+            ("lamp", json!({ "title": "x".repeat(301) }), "title"),
+            ("lamp", json!({ "variant": "Red\u{1b}[2J" }), "variant"),
+            ("lamp", json!({ "handle": "a\tb" }), "handle"),
+            ("lamp", json!({ "variant": "x".repeat(301) }), "variant"),
+            ("%20", json!({}), "sku"),
+            ("%20lamp", json!({}), "sku"),
+            ("la%0Amp", json!({}), "sku"),
+            ("la%E2%80%8Bmp", json!({}), "sku"),
+            (&"x".repeat(129), json!({}), "sku"),
+        ] {
+            let answer = host.put(&format!("/v1/products/{sku}"), named(more.clone())).await;
+            wrong_field(&answer, field);
+        }
+        let (longest, text) = ("ä".repeat(128), json!({ "title": " Die Lämpe ", "variant": "Rot / S" }));
+        for sku in ["red%20lamp", &longest] {
+            assert_eq!(host.put(&format!("/v1/products/{sku}"), named(text.clone())).await.ok()["title"], "Die Lämpe");
+        }
+        // Blank is none, as in a file.
+        let blank = host.put("/v1/products/lamp", named(json!({ "variant": " ", "handle": "" }))).await.ok();
+        assert_eq!((&blank["variant"], &blank["handle"]), (&Value::Null, &json!("lamp")));
+    }
+}
