@@ -460,16 +460,27 @@ pub fn line(field: &str, text: &str, max: usize) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The moment of a request in a body: milliseconds in database time that must lie ahead.
+/// Nothing is planned further ahead: who names a later moment has counted in other units.
+pub const PLANNED_MAX: Duration = Duration::from_secs(3_650 * DAY_S);
+const DAY_S: u64 = 24 * 3_600;
+
+/// The moment of a request in a body: milliseconds in database time that must lie ahead, by `most`.
 ///
 /// # Errors
-/// `invalid`: a moment that has passed.
-pub fn ahead(field: &str, moment: Millis, now: Millis) -> Result<Millis> {
+/// `invalid`: a moment that has passed, or is too far away.
+pub fn ahead(field: &str, moment: Millis, now: Millis, most: Duration) -> Result<Millis> {
     if moment <= now {
         return Err(crate::error::invalid(
             field,
             format!("The moment has passed: it is {now} now, in milliseconds since 1970."),
         ));
+    }
+    if moment.since(now) > most {
+        let detail = format!(
+            "The moment may be at most {} days ahead: it is {now} now, in milliseconds since 1970.",
+            most.as_secs() / DAY_S
+        );
+        return Err(crate::error::invalid(field, detail));
     }
     Ok(moment)
 }

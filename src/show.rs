@@ -18,7 +18,7 @@ use crate::ids::ShowId;
 use crate::live::{self, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Once, Page, Paged, Path, ahead};
+use crate::request::{Once, PLANNED_MAX, Page, Paged, Path, ahead};
 
 row! {
     /// A show as the API tells it.
@@ -76,7 +76,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
         return Err(invalid("title", format!("A title has 1 to {TITLE_MAX} characters.")));
     }
     let now = tx.now().await?;
-    let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now)).transpose()?;
+    let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now, PLANNED_MAX)).transpose()?;
     let show_id = ShowId::new();
     query(
         "insert into show (show_id, title, currency, test, guests_vote, scheduled_at, created_at)

@@ -223,3 +223,36 @@ both! {
         assert_eq!((&blank["variant"], &blank["handle"]), (&Value::Null, &json!("lamp")));
     }
 }
+
+both! {
+    async fn a_moment_that_nobody_plans_for_is_refused(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let host = shop.host();
+        let (sales, timers) = (format!("/v1/shows/{show}/sales"), format!("/v1/shows/{show}/timers"));
+        let year = 366 * 24 * 3_600 * 1_000;
+        let terms = |starts_at: Option<i64>, ends_at: Option<i64>, duration_ms: Option<i64>| {
+            json!({ "product_id": product, "price_minor": 1_900, "cap": 3, "starts_at": starts_at, "ends_at": ends_at,
+                    "duration_ms": duration_ms })
+        };
+        for moment in [6_248_620_800_000_000, shop.now() + 11 * year, i64::MAX] {
+            let scheduled = json!({ "title": "Autumn", "currency": "EUR", "scheduled_at": moment });
+            for (path, body, field, most) in [
+                ("/v1/shows", scheduled, "scheduled_at", "at most 3650 days"),
+                (&*timers, json!({ "label": "Soon", "ends_at": moment }), "ends_at", "at most 7 days"),
+                (&*sales, terms(Some(moment), None, None), "starts_at", "at most 3650 days"),
+                (&*sales, terms(Some(moment), None, Some(1_000)), "starts_at", "at most 3650 days"),
+                (&*sales, terms(None, Some(moment), None), "ends_at", "at most 3650 days"),
+            ] {
+                let told = wrong_field(&host.post(path, body.clone()).await, field);
+                assert!(told.contains(most), "{body}: {told}");
+            }
+        }
+        let far = json!({ "title": "Autumn", "currency": "EUR", "scheduled_at": shop.now() + 9 * year });
+        host.post("/v1/shows", far).await.ok();
+        host.post(&sales, terms(Some(shop.now() + 60_000), Some(shop.now() + 9 * year), None)).await.ok();
+        for moment in [shop.now() - 90_000, 0, i64::MIN] {
+            let told = wrong_field(&host.post(&sales, terms(Some(moment), None, Some(1_000))).await, "starts_at");
+            assert!(told.contains("has passed"), "{moment}: {told}");
+        }
+    }
+}
