@@ -256,3 +256,21 @@ both! {
         }
     }
 }
+
+both! {
+    async fn a_product_that_is_pinned_before_it_can_be_bought_is_said_to_be(shop) {
+        let (show, lamp) = shop.show_with(5).await;
+        let vase = shop.product("vase").await;
+        let (host, path) = (shop.host(), format!("/v1/shows/{show}/pin"));
+        assert_eq!(host.get(&path).await.ok(), json!({ "version": 0, "pin": null, "in_lineup": null }));
+        for (product, in_lineup) in [(&lamp, true), (&vase, false)] {
+            let pinned = host.put(&path, json!({ "product_id": product })).await.ok();
+            assert_eq!((&pinned["in_lineup"], &pinned["pin"]["product"]["product_id"]), (&json!(in_lineup), &json!(product)));
+            assert_eq!(host.get(&path).await.ok(), pinned);
+        }
+        shop.stock("vase", 3).await;
+        host.put(&format!("/v1/shows/{show}/lineup/{vase}"), json!({ "allocated": 3 })).await.ok();
+        assert_eq!(host.get(&path).await.ok()["in_lineup"], true);
+        assert_eq!(host.delete(&path).await.ok()["in_lineup"], Value::Null);
+    }
+}
