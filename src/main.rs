@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,7 +103,9 @@ fn main() -> ExitCode {
                 (ended.map(|all_is_well| if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }), 1)
             }
             Command::Import(args) => {
-                let ended = import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await;
+                let mut progress = std::io::stderr();
+                let style = if progress.is_terminal() { import::Style::Terminal } else { import::Style::Lines };
+                let ended = import::run(*args, &mut std::io::stdout(), &mut progress, style).await;
                 (ended.map(ExitCode::from), 2)
             }
             Command::Token(token) => (done(print_token(token).await), 1),

@@ -51,12 +51,31 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A server that is restarted is waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// One line that is rewritten.
+    Terminal,
+    /// Whole lines, few of them: for logs and files.
+    Lines,
+}
+
+impl Style {
+    /// Between two signs of progress.
+    fn pause(self) -> Duration {
+        match self {
+            Style::Terminal => LOOK,
+            Style::Lines => Duration::from_secs(3),
+        }
+    }
+}
+
 /// Imports a file, shows progress on `progress` and the refused rows on `out`; the exit code: 0, 1 when rows were refused,
 /// 2 when nothing could be read.
 ///
 /// # Errors
 /// The server or the database cannot be reached, or the import ended early.
-pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write) -> anyhow::Result<u8> {
+pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write, style: Style) -> anyhow::Result<u8> {
     let file = match std::fs::File::open(&args.file) {
         Ok(it) => it,
         Err(error) => {
@@ -64,7 +83,8 @@ pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write) ->
             return Ok(2);
         }
     };
-    let mut line = Line { began: Instant::now(), shown: None, to: progress };
+    let began = Instant::now();
+    let mut line = Line { began, shown: began, style, to: progress };
     let report = match &args.server {
         Some(server) => through(server, &args, file, |it| line.show(it)).await?,
         None => {
@@ -184,24 +204,32 @@ async fn own_token(config: &Config) -> anyhow::Result<String> {
 /// The line of progress.
 struct Line<'a, W> {
     began: Instant,
-    shown: Option<Instant>,
+    shown: Instant,
+    style: Style,
     to: &'a mut W,
 }
 
 impl<W: Write> Line<'_, W> {
     fn show(&mut self, counts: &Counts) {
-        if self.shown.is_some_and(|it| it.elapsed() < LOOK) {
+        if self.shown.elapsed() < self.style.pause() {
             return;
         }
-        self.shown = Some(Instant::now());
+        self.shown = Instant::now();
         let text = self.text(counts);
+        let written = match self.style {
+            Style::Terminal => write!(self.to, "\r{text}"),
+            Style::Lines => writeln!(self.to, "{text}"),
+        };
         // A terminal that went away does not stop an import.
-        write!(self.to, "\r{text}").and_then(|()| self.to.flush()).ok();
+        written.and_then(|()| self.to.flush()).ok();
     }
 
     fn end(self, counts: &Counts) -> std::io::Result<()> {
         let text = self.text(counts);
-        writeln!(self.to, "\r{text}")
+        match self.style {
+            Style::Terminal => writeln!(self.to, "\r{text}"),
+            Style::Lines => writeln!(self.to, "{text}"),
+        }
     }
 
     fn text(&self, counts: &Counts) -> String {
