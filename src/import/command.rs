@@ -12,7 +12,6 @@ use super::{Counts, Format, JobState, Refusal, Report, Settings, import};
 use crate::app::MIGRATIONS;
 use crate::auth::{Keys, Role};
 use crate::clock::Millis;
-use crate::config::Config;
 use crate::db::Db;
 use crate::ids::ImportId;
 use crate::money::Currency;
@@ -43,7 +42,10 @@ pub struct Args {
     #[arg(long)]
     pub report: Option<PathBuf>,
     #[command(flatten)]
-    pub config: Config,
+    pub storage: Storage,
+    /// The server's key that signs tokens; without it the one in the data folder.
+    #[arg(long, env = "SHOWCART_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
 }
 
 /// Between two looks at a job.
@@ -88,14 +90,14 @@ pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write, st
     let report = match &args.server {
         Some(server) => through(server, &args, file, |it| line.show(it)).await?,
         None => {
-            let config = &args.config;
-            if config.database_url.is_none() {
-                tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
+            let storage = &args.storage;
+            if storage.database_url.is_none() {
+                tokio::fs::create_dir_all(&storage.data_dir).await.context("making the data folder")?;
             }
-            let _lock = Storage::of(config).lock_for_command("import through it with `--server URL`")?;
-            let db = Db::open(&config.database(), MIGRATIONS).await?;
+            let _lock = storage.lock_for_command("import through it with `--server URL`")?;
+            let db = Db::open(&storage.url(), MIGRATIONS).await?;
             let settings = Settings { currency: args.currency, format: args.format, partial: args.partial };
-            let report = import(&db, &config.data_dir, file, settings, None, |it| line.show(it)).await;
+            let report = import(&db, &storage.data_dir, file, settings, None, |it| line.show(it)).await;
             db.close().await;
             report?
         }
@@ -136,7 +138,7 @@ async fn through(
 ) -> anyhow::Result<Report> {
     let token = match &args.token {
         Some(it) => it.clone(),
-        None => own_token(&args.config).await?,
+        None => own_token(args).await?,
     };
     let mut url = server.join("/v1/imports")?;
     if let Some(currency) = args.currency {
@@ -192,8 +194,8 @@ async fn body(answer: reqwest::Response) -> anyhow::Result<Value> {
     anyhow::bail!("the server answered {status}: {detail}")
 }
 
-async fn own_token(config: &Config) -> anyhow::Result<String> {
-    let keys = Keys::open(config).await?;
+async fn own_token(args: &Args) -> anyhow::Result<String> {
+    let keys = Keys::of(args.secret.as_deref(), &args.storage.data_dir).await?;
     #[allow(clippy::disallowed_methods)] // A token is minted without a database at hand.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let expires_at = Millis(i64::try_from(now.as_millis())?) + Duration::from_secs(6 * 3_600);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use showcart::auth::Role;
 use showcart::ids::{HoldId, ShowId};
 use showcart::import::{self, Args, Style};
+use showcart::storage::Storage;
 
 use crate::harness::{Answer, Backend, Door, PATIENCE, Person, Process, Shop, both, on_both};
 
@@ -68,7 +69,8 @@ fn args(shop: &Shop, file: PathBuf, over_http: bool) -> Args {
         server: over_http.then(|| shop.url("/").parse().unwrap()),
         token: None,
         report: None,
-        config: shop.app.config.clone(),
+        storage: Storage::of(&shop.app.config),
+        secret: shop.app.config.secret.clone(),
     }
 }
 
