@@ -4,6 +4,7 @@
 //! show says so; they never buy.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -112,9 +113,17 @@ impl Keys {
     /// # Errors
     /// A secret that is too short, a data folder that cannot be written.
     pub async fn open(config: &Config) -> anyhow::Result<Keys> {
-        let secret = match &config.secret {
-            Some(secret) => secret.clone(),
-            None => kept_secret(config).await?,
+        Keys::of(config.secret.as_deref(), &config.data_dir).await
+    }
+
+    /// The same for a command that has no other settings.
+    ///
+    /// # Errors
+    /// See [`Keys::open`].
+    pub async fn of(secret: Option<&str>, data_dir: &Path) -> anyhow::Result<Keys> {
+        let secret = match secret {
+            Some(secret) => secret.to_owned(),
+            None => kept_secret(data_dir).await?,
         };
         anyhow::ensure!(secret.len() >= SECRET_MIN, "the secret needs at least {SECRET_MIN} characters");
         Ok(Keys { key: Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length") })
@@ -157,12 +166,12 @@ impl Keys {
 }
 
 /// Secrets of servers that were given none: made once, readable by the owner only.
-async fn kept_secret(config: &Config) -> anyhow::Result<String> {
-    let path = config.data_dir.join("secret");
+async fn kept_secret(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.join("secret");
     match tokio::fs::read_to_string(&path).await {
         Ok(secret) => Ok(secret.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
+            tokio::fs::create_dir_all(data_dir).await.context("making the data folder")?;
             let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
             let mut options = tokio::fs::OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await?;

@@ -22,13 +22,14 @@ use self::list::List;
 use self::source::Source;
 use self::table::Table;
 use crate::money::{AMOUNT_MAX_MINOR, BadAmount, Currency};
+use crate::units::Units;
 
 /// More than any real product; what is longer is a broken file, or somebody who wants our memory.
 const ROW_MAX_BYTES: usize = 1 << 20;
 const SKU_MAX_CHARS: usize = 128;
 const NAME_MAX_CHARS: usize = 300;
 const DESCRIPTION_MAX_CHARS: usize = 5_000;
-const ON_HAND_MAX: i64 = 1_000_000_000;
+const ON_HAND_MAX: i64 = Units::MAX.0;
 
 const NOT_UTF8: &str = "is not UTF-8; save the file with the encoding UTF-8.";
 
@@ -321,22 +322,14 @@ impl Raw {
         }
         let named = [("title", Some(&title)), ("variant", variant.as_ref()), ("handle", self.handle.as_ref())];
         for (what, text) in named {
-            let Some(text) = text else { continue };
-            if text.chars().any(char::is_control) {
-                return Err(format!("The {what} has a control character in it, such as a line break; remove it."));
-            }
-            if text.chars().nth(NAME_MAX_CHARS).is_some() {
-                return Err(format!("The {what} is longer than {NAME_MAX_CHARS} characters; shorten it."));
-            }
+            text.map_or(Ok(()), |it| check_name(what, it))?;
         }
         let sku = match &self.sku {
             Some(given) => given.clone(),
             None => derived_sku(self.handle.as_ref().or(self.id.as_ref()).unwrap_or(&title), variant.as_deref())
                 .ok_or("The SKU is missing, and nothing in the row can stand in for it; add it.")?,
         };
-        if sku.chars().nth(SKU_MAX_CHARS).is_some() || !sku.chars().all(is_visible) {
-            return Err(format!("The SKU must have 1 to {SKU_MAX_CHARS} visible characters; change it."));
-        }
+        check_sku(&sku)?;
         let handle = match &self.handle {
             Some(given) => given.clone(),
             None => Some(slug(&title)).filter(|it| !it.is_empty()).unwrap_or_else(|| sku.clone()),
@@ -367,6 +360,36 @@ impl Raw {
         };
         Ok(Figures { price_minor, compare_at_minor: compare_at.filter(|it| *it > 0), currency, on_hand })
     }
+}
+
+/// Whether a text can name a product to people: as its title, its variant or its handle. The rule of files and of products
+/// that are written one by one.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub fn check_name(what: &str, text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err(format!("The {what} is missing; add it."));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("The {what} has a control character in it, such as a line break; remove it."));
+    }
+    if text.chars().nth(NAME_MAX_CHARS).is_some() {
+        return Err(format!("The {what} is longer than {NAME_MAX_CHARS} characters; shorten it."));
+    }
+    Ok(())
+}
+
+/// Whether a text can be an SKU; see [`Product::sku`]. The rule of files and of products that are written one by one.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub fn check_sku(sku: &str) -> Result<(), String> {
+    let fits = (1..=SKU_MAX_CHARS).contains(&sku.chars().count()) && sku.trim() == sku;
+    if !fits || !sku.chars().all(is_visible) {
+        return Err(format!("The SKU must have 1 to {SKU_MAX_CHARS} visible characters; change it."));
+    }
+    Ok(())
 }
 
 fn amount(what: &str, text: &str, currency: Currency) -> Result<i64, String> {

@@ -206,8 +206,25 @@ impl From<JsonRejection> for Error {
             StatusCode::UNPROCESSABLE_ENTITY => Code::Invalid,
             _ => Code::BadRequest,
         };
-        problem(code, rejection.body_text())
+        let text = rejection.body_text();
+        // Behind a sentence about types.
+        let cause = text.split_once(": ").map_or(&*text, |(_, it)| it);
+        problem(code, format!("The body cannot be read: {}.", in_words(cause)))
     }
+}
+
+/// What serde says about JSON, for people who do not know what Rust calls these things.
+pub fn in_words(cause: &str) -> String {
+    let words = [
+        ("expected i64", "expected a whole number"),
+        ("expected u64", "expected a whole number from 0"),
+        ("expected a sequence", "expected a list"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+        ("expected variant identifier", "expected a text"),
+        ("unknown variant", "unknown value"),
+    ];
+    words.into_iter().fold(cause.to_owned(), |text, (rust, word)| text.replace(rust, word))
 }
 
 impl From<PathRejection> for Error {

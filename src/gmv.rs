@@ -27,7 +27,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::failpoints;
 use crate::ids::{BuyerId, ShowId};
 use crate::live::{self, Head, Seq};
-use crate::request::{Path, Query};
+use crate::request::{Path, Query, page_size};
 
 pub fn routes() -> Router<App> {
     Router::new()
@@ -125,7 +125,7 @@ async fn stream_events(
 #[derive(Deserialize)]
 struct ExportQuery {
     after: Option<i64>,
-    limit: Option<i64>,
+    limit: Option<String>,
     #[serde(default)]
     test: bool,
 }
@@ -138,10 +138,7 @@ async fn export(
     Query(asked): Query<ExportQuery>,
 ) -> Result<Response> {
     caller.may_see_desk(show)?;
-    let limit = asked.limit.unwrap_or(EXPORT_DEFAULT);
-    if !(1..=EXPORT_MAX).contains(&limit) {
-        return Err(invalid("limit", format!("A page has 1 to {EXPORT_MAX} events.")));
-    }
+    let limit = page_size(asked.limit.as_deref(), EXPORT_DEFAULT, EXPORT_MAX)?;
     let after = cursor(asked.after)?;
     let silent = is_test(&app, show).await? && !asked.test;
     let mut page = page(&mut app.db.read().await?, show, None, after, limit).await?;

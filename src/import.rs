@@ -45,7 +45,7 @@ use crate::product::{IMAGE_URL_MAX, Product};
 use crate::request::{Once, Path as UrlPath, Query, fingerprint, idempotency_key};
 use crate::units::Units;
 
-pub use command::{Args, run};
+pub use command::{Args, Style, run};
 
 /// Refusals that are kept; the rest is counted.
 const REFUSALS_MAX: usize = 1_000;

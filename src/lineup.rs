@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::checkout::rules::{Answer, Command, Listing};
-use crate::db::{Turn, Tx, query, row};
+use crate::db::{self, Turn, Tx, query, row};
 use crate::error::Result;
 use crate::ids::{ProductId, ShowId};
 use crate::live::{Audience, Card, Event, ListedProduct};
@@ -144,6 +144,19 @@ pub async fn read(tx: &mut Tx, show: ShowId) -> Result<Vec<Listed>> {
         sold: it.sold,
     };
     Ok(rows.into_iter().map(listed).collect())
+}
+
+/// Whether a product is in the line-up of a show.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn has(tx: &mut Tx, show: ShowId, product: ProductId) -> db::Result<bool> {
+    let found: Option<(ProductId,)> = query("select product_id from allocation where show_id = $1 and product_id = $2")
+        .bind(show)
+        .bind(product)
+        .optional(tx)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// Between two looks; a product that changes alone is on screen within this.

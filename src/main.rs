@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,9 +32,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server. With no settings: SQLite in ./data and nothing else to install.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Bring a catalogue in. Exit code 1: rows were refused; 2: nothing could be read.
-    Import(Box<import::Args>),
+    Import(import::Args),
     /// Run a short live sale against a server of its own, and report what everybody got.
     Demo(demo::Options),
     /// Print a token.
@@ -83,8 +83,12 @@ struct Token {
     /// Minutes until it expires.
     #[arg(long, default_value_t = 720)]
     minutes: u64,
-    #[command(flatten)]
-    config: Config,
+    /// Folder of the secret of a server that was given none.
+    #[arg(long, env = "DATA_DIR", default_value = "./data")]
+    data_dir: PathBuf,
+    /// The server's key that signs tokens; without it the one in the data folder.
+    #[arg(long, env = "SHOWCART_SECRET", hide_env_values = true)]
+    secret: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -97,13 +101,15 @@ fn main() -> ExitCode {
     // 1 is a clear no of a command that was asked something, so commands of that kind say 2 when they failed.
     let (ended, failed) = runtime.block_on(async {
         match cli.command {
-            Command::Serve(config) => (done(serve(config).await), 1),
+            Command::Serve(config) => (done(serve(*config).await), 1),
             Command::Demo(options) => {
                 let ended = demo::run(options).await;
                 (ended.map(|all_is_well| if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }), 1)
             }
             Command::Import(args) => {
-                let ended = import::run(*args, &mut std::io::stdout(), &mut std::io::stderr()).await;
+                let mut progress = std::io::stderr();
+                let style = if progress.is_terminal() { import::Style::Terminal } else { import::Style::Lines };
+                let ended = import::run(args, &mut std::io::stdout(), &mut progress, style).await;
                 (ended.map(ExitCode::from), 2)
             }
             Command::Token(token) => (done(print_token(token).await), 1),
@@ -176,7 +182,7 @@ fn print_document() -> anyhow::Result<()> {
 }
 
 async fn print_token(token: Token) -> anyhow::Result<()> {
-    let keys = Keys::open(&token.config).await?;
+    let keys = Keys::of(token.secret.as_deref(), &token.data_dir).await?;
     #[allow(clippy::disallowed_methods)] // A token is minted without a database at hand.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let expires_at = Millis(i64::try_from(now.as_millis())?) + Duration::from_secs(token.minutes * 60);

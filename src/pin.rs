@@ -1,4 +1,5 @@
-//! The pin: the product on screen.
+//! The pin: the product on screen. It need not be in the line-up: hosts show what comes later. The answers say so, because
+//! nobody can buy it before it is.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::error::{Code, Problem, Result, invalid};
 use crate::ids::{ProductId, ShowId};
 use crate::live::{Audience, Change, Event, Pin};
 use crate::request::{Body, Path};
-use crate::{product, show};
+use crate::{lineup, product, show};
 
 pub fn routes() -> Router<App> {
     Router::new().route("/v1/shows/{show_id}/pin", put(set).delete(clear).get(read))
@@ -42,6 +43,8 @@ struct Unpin {
 struct Pinned {
     version: i64,
     pin: Option<Pin>,
+    /// Whether buyers can ask for it: it stands in the show's line-up. None when nothing is pinned.
+    in_lineup: Option<bool>,
 }
 
 fn animate_default_ms() -> u64 {
@@ -52,8 +55,13 @@ const ANIMATE_MAX_MS: u64 = 60_000;
 
 async fn read(State(app): State<App>, caller: Caller, Path(show): Path<ShowId>) -> Result<Json<Pinned>> {
     caller.may_watch(show)?;
-    let (version, pin) = current(&mut app.db.read().await?, show).await?;
-    Ok(Json(Pinned { version, pin }))
+    let mut tx = app.db.read().await?;
+    let (version, pin) = current(&mut tx, show).await?;
+    let in_lineup = match &pin {
+        Some(it) => Some(lineup::has(&mut tx, show, it.product.product_id).await?),
+        None => None,
+    };
+    Ok(Json(Pinned { version, pin, in_lineup }))
 }
 
 async fn set(
@@ -70,13 +78,14 @@ async fn set(
     let version = next_version(&mut change, new.version).await?;
     let product = product::find(change.tx(), new.product_id).await?;
     product.must_be_in(show::find(change.tx(), show).await?.currency)?;
+    let in_lineup = Some(lineup::has(change.tx(), show, product.product_id).await?);
     let pinned_at = change.now();
     let animate_until = pinned_at + Duration::from_millis(new.animate_ms);
     let pin = Pin { version, product: product.card(), pinned_at, animate_until };
     write(&mut change, version, Some(&pin)).await?;
     change.emit(Audience::All, Event::PinSet(pin.clone()));
     change.commit().await?;
-    Ok(Json(Pinned { version, pin: Some(pin) }))
+    Ok(Json(Pinned { version, pin: Some(pin), in_lineup }))
 }
 
 async fn clear(
@@ -90,12 +99,12 @@ async fn clear(
     let version = next_version(&mut change, unpin.version).await?;
     if current(change.tx(), show).await?.1.is_none() {
         // Nothing is pinned: there is nothing to say to anybody.
-        return Ok(Json(Pinned { version: version - 1, pin: None }));
+        return Ok(Json(Pinned { version: version - 1, pin: None, in_lineup: None }));
     }
     write(&mut change, version, None).await?;
     change.emit(Audience::All, Event::PinCleared { version });
     change.commit().await?;
-    Ok(Json(Pinned { version, pin: None }))
+    Ok(Json(Pinned { version, pin: None, in_lineup: None }))
 }
 
 /// The version that follows the current one, if that is the one the host has seen.

@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::catalogue::{check_name, check_sku};
 use crate::checkout::store::{self, OnHand};
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::ProductId;
 use crate::live::Card;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
-use crate::request::{Body, Page, Paged, Path, Query};
+use crate::request::{Body, Page, Paged, Path};
 use crate::units::Units;
 
 row! {
@@ -92,11 +93,12 @@ async fn write(
     Body(new): Body<NewProduct>,
 ) -> Result<Json<Product>> {
     caller.may_manage()?;
-    if sku.is_empty() || sku.len() > 128 {
-        return Err(invalid("sku", "A SKU has 1 to 128 characters."));
-    }
-    if new.title.trim().is_empty() || new.title.chars().count() > 300 {
-        return Err(invalid("title", "A title has 1 to 300 characters."));
+    check_sku(&sku).map_err(|it| invalid("sku", it))?;
+    // A blank one is none, as in a file.
+    let given = |it: Option<String>| it.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    let (title, variant, handle) = (new.title.trim(), given(new.variant), given(new.handle));
+    for (field, text) in [("title", Some(title)), ("variant", variant.as_deref()), ("handle", handle.as_deref())] {
+        text.map_or(Ok(()), |it| check_name(field, it)).map_err(|it| invalid(field, it))?;
     }
     if !(1..=AMOUNT_MAX_MINOR).contains(&new.price_minor) {
         return Err(invalid("price_minor", format!("A price is 1 to {AMOUNT_MAX_MINOR} minor units.")));
@@ -104,7 +106,7 @@ async fn write(
     if new.image_url.as_ref().is_some_and(|it| !it.starts_with("https://") && !it.starts_with("http://")) {
         return Err(invalid("image_url", "An image is at an http or https address."));
     }
-    if new.on_hand.is_some_and(|it| !(0..=1_000_000_000).contains(&it.0)) {
+    if new.on_hand.is_some_and(|it| !(Units::ZERO..=Units::MAX).contains(&it)) {
         return Err(invalid("on_hand", "A count of units is 0 to 1,000,000,000."));
     }
     if new.image_url.as_ref().is_some_and(|it| it.len() > IMAGE_URL_MAX) {
@@ -123,9 +125,9 @@ async fn write(
     )
     .bind(product_id)
     .bind(&*sku)
-    .bind(new.handle.as_deref().unwrap_or(&sku))
-    .bind(new.title.trim())
-    .bind(new.variant)
+    .bind(handle.as_deref().unwrap_or(&sku))
+    .bind(title)
+    .bind(variant)
     .bind(new.description)
     .bind(new.price_minor)
     .bind(new.compare_at_minor)
@@ -155,7 +157,7 @@ async fn read(State(app): State<App>, caller: Caller, Path(sku): Path<String>) -
     product.map(Json).ok_or_else(|| problem(Code::NotFound, format!("There is no product with the SKU {sku}.")))
 }
 
-async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Product>>> {
+async fn list(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<Product>>> {
     caller.may_manage()?;
     let rows: Vec<Product> = query(
         "select product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::checkout::rules::{Item, Refusal};
+use crate::checkout::rules::{Allowed, Item, Refusal};
 use crate::checkout::{Failed, NoAnswer};
 use crate::error::{Code, Error, Problem, invalid};
 
@@ -50,10 +50,15 @@ pub fn refused(refusal: Refusal) -> Error {
         Refusal::VersionConflict { version } => {
             Problem::new(Code::VersionConflict, "Somebody changed it first.").with("version", version)
         }
+        Refusal::SaleOver { sale_id, ended_at } => {
+            Problem::new(Code::SaleEnded, format!("The sale ended at {}; arm a new one.", ended_at.rfc3339()))
+                .with("sale_id", json!(sale_id))
+                .with("ended_at", json!(ended_at))
+        }
         Refusal::SaleOnProduct { sale_id } => {
             Problem::new(Code::Conflict, "The product has a sale that has not ended.").with("sale_id", json!(sale_id))
         }
-        Refusal::Invalid { field } => return invalid(field, "The value is not allowed."),
+        Refusal::Invalid { field, allowed } => return invalid(field, advice(allowed)),
         Refusal::UnitsCommitted { committed } => {
             Problem::new(Code::UnitsCommitted, format!("{committed} units are held or sold already."))
                 .with("committed", json!(committed))
@@ -70,6 +75,28 @@ pub fn refused(refusal: Refusal) -> Error {
         }
     };
     problem.into()
+}
+
+fn advice(allowed: Allowed) -> String {
+    match allowed {
+        Allowed::Between(low, high) => format!("Give a number from {} to {}.", grouped(low), grouped(high)),
+        Allowed::AfterStart => "A sale ends after it starts.".into(),
+        Allowed::AnyLine => "Name at least one line.".into(),
+        Allowed::NoRestock => "Nothing was sold, so nothing can go back on sale; leave it out.".into(),
+    }
+}
+
+/// A number as people read it, like 1,000,000.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn named(problem: Problem, item: Item) -> Problem {

@@ -1,5 +1,7 @@
 //! What handlers take in: bodies, paths, queries, pages of lists, and requests that may come twice.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +14,9 @@ use axum::http::{Extensions, HeaderMap, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Caller;
@@ -85,7 +88,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let (parts, body) = request.into_parts();
         let Whole(bytes) = Whole::from_request(Request::from_parts(parts.clone(), body), state).await?;
         without_nul(&bytes)?;
-        Ok(Body(Json::<T>::from_request(Request::from_parts(parts, bytes.into()), state).await?.0))
+        let Json(Object(body)) =
+            Json::<Object<T>>::from_request(Request::from_parts(parts, bytes.into()), state).await?;
+        Ok(Body(body))
+    }
+}
+
+/// What must be written as a JSON object. Left alone, serde takes a list for any struct, its members by their places: so a
+/// client could depend on the order in which we happen to declare them.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -183,7 +213,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
         // A command without members may come without a body.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         without_nul(&bytes)?;
-        let body = Json::<T>::from_bytes(&bytes)?.0;
+        let Json(Object(body)) = Json::<Object<T>>::from_bytes(&bytes)?;
         Ok(Once { body, key, fingerprint: fingerprint(digest) })
     }
 }
@@ -317,7 +347,7 @@ pub async fn forget_answers(tx: &mut Tx, before: Millis, limit: i64) -> db::Resu
 }
 
 /// Ids that a request may give to what it makes.
-pub trait Named: std::fmt::Display + std::str::FromStr {
+pub trait Named: fmt::Display + std::str::FromStr {
     fn new_name() -> Self;
 }
 
@@ -343,11 +373,41 @@ fn name(caller: &Caller) -> String {
     format!("{}:{}", caller.role, caller.subject)
 }
 
+/// Which part of a list is asked for, as it stands in the query string.
+#[derive(Debug, Deserialize)]
+struct AskedPage {
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
 /// Which part of a list is asked for.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Page {
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: i64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Page> {
+        let Query(AskedPage { cursor, limit }) = Query::from_request_parts(parts, state).await?;
+        Ok(Page { cursor, limit: page_size(limit.as_deref(), PAGE_DEFAULT, PAGE_MAX)? })
+    }
+}
+
+/// How many things a page has, at most. Who asks for more than there may be gets what there may be, and a cursor.
+///
+/// # Errors
+/// `invalid`: no number, or none above zero.
+pub fn page_size(limit: Option<&str>, default: i64, max: i64) -> Result<i64> {
+    let Some(limit) = limit else { return Ok(default) };
+    match limit.parse() {
+        Ok(size @ 1_i64..) => Ok(size.min(max)),
+        // Too large to be counted.
+        Err(_) if !limit.is_empty() && limit.bytes().all(|it| it.is_ascii_digit()) => Ok(max),
+        _ => Err(crate::error::invalid("limit", format!("Give a number from 1; a page has {max} at most."))),
+    }
 }
 
 /// A part of a list. `next_cursor` is absent at its end.
@@ -364,7 +424,7 @@ const PAGE_MAX: i64 = 500;
 impl Page {
     /// How many items, at most.
     pub fn limit(&self) -> i64 {
-        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+        self.limit
     }
 
     /// The sort key of the last item of the page before; empty text before the first page, which sorts before every key.
@@ -400,16 +460,27 @@ pub fn line(field: &str, text: &str, max: usize) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The moment of a request in a body: milliseconds in database time that must lie ahead.
+/// Nothing is planned further ahead: who names a later moment has counted in other units.
+pub const PLANNED_MAX: Duration = Duration::from_secs(3_650 * DAY_S);
+const DAY_S: u64 = 24 * 3_600;
+
+/// The moment of a request in a body: milliseconds in database time that must lie ahead, by `most`.
 ///
 /// # Errors
-/// `invalid`: a moment that has passed.
-pub fn ahead(field: &str, moment: Millis, now: Millis) -> Result<Millis> {
+/// `invalid`: a moment that has passed, or is too far away.
+pub fn ahead(field: &str, moment: Millis, now: Millis, most: Duration) -> Result<Millis> {
     if moment <= now {
         return Err(crate::error::invalid(
             field,
             format!("The moment has passed: it is {now} now, in milliseconds since 1970."),
         ));
+    }
+    if moment.since(now) > most {
+        let detail = format!(
+            "The moment may be at most {} days ahead: it is {now} now, in milliseconds since 1970.",
+            most.as_secs() / DAY_S
+        );
+        return Err(crate::error::invalid(field, detail));
     }
     Ok(moment)
 }

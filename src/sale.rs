@@ -2,6 +2,7 @@
 //! or with the show.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::State;
@@ -23,7 +24,7 @@ use crate::live::SaleOnStage;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
 use crate::product;
 use crate::refusal::refused;
-use crate::request::{Body, Once, Path};
+use crate::request::{Body, Once, PLANNED_MAX, Path, ahead};
 use crate::scene::{SaleStage, SaleView};
 use crate::units::Units;
 
@@ -85,6 +86,7 @@ impl From<Sale> for SaleAnswer {
     }
 }
 
+const JUST_PASSED: Duration = Duration::from_secs(60);
 const DURATION_MAX_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
 async fn arm(
@@ -104,20 +106,19 @@ async fn arm(
         return Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response());
     }
     let now = tx.now().await?;
-    let starts_at = new.starts_at.unwrap_or(now);
+    let starts_at = match new.starts_at {
+        // A start that has just passed is a start now; one in another minute is a mistake.
+        Some(it) if it > now || it < now - JUST_PASSED => ahead("starts_at", it, now, PLANNED_MAX)?,
+        Some(it) => it,
+        None => now,
+    };
     let ends_at = match (new.ends_at, new.duration_ms) {
         (Some(_), Some(_)) => return Err(invalid("duration_ms", "Give `ends_at` or `duration_ms`, not both.")),
         (ends_at, None) => ends_at,
         (None, Some(ms)) if (1..=DURATION_MAX_MS).contains(&ms) => Some(Millis(starts_at.0 + ms)),
         (None, Some(_)) => return Err(invalid("duration_ms", format!("A sale lasts 1 to {DURATION_MAX_MS} ms."))),
     };
-    // A start that has just passed is a start now; one in another minute is a mistake.
-    if new.starts_at.is_some_and(|it| it.0 < now.0 - 60_000) {
-        return Err(invalid("starts_at", "The moment has passed."));
-    }
-    if ends_at.is_some_and(|it| it <= now) {
-        return Err(invalid("ends_at", "The moment has passed."));
-    }
+    let ends_at = ends_at.map(|it| ahead("ends_at", it, now, PLANNED_MAX)).transpose()?;
     let product = product::find(&mut tx, new.product_id).await?;
     let price_minor = match (new.price_minor, new.percent_off) {
         (Some(price_minor), None) => price_minor,

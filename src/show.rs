@@ -18,7 +18,7 @@ use crate::ids::ShowId;
 use crate::live::{self, Audience, Event, Seq, ShowState};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Body, Once, Page, Paged, Path, Query, ahead};
+use crate::request::{Body, Once, PLANNED_MAX, Page, Paged, Path, ahead};
 
 row! {
     /// A show as the API tells it.
@@ -89,7 +89,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
     }
     let now = tx.now().await?;
     playable(new.video_url.as_deref())?;
-    let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now)).transpose()?;
+    let scheduled_at = new.scheduled_at.map(|it| ahead("scheduled_at", it, now, PLANNED_MAX)).transpose()?;
     let show_id = ShowId::new();
     query(
         "insert into show (show_id, title, currency, test, guests_vote, scheduled_at, created_at, video_url)
@@ -112,7 +112,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewShow>) -> 
     Ok(answer)
 }
 
-async fn list(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<Show>>> {
+async fn list(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<Show>>> {
     caller.may_manage()?;
     let mut tx = app.db.read().await?;
     let rows: Vec<Show> = query(

@@ -13,6 +13,8 @@ pub struct Units(pub i64);
 
 impl Units {
     pub const ZERO: Units = Units(0);
+    /// No count that somebody gives is larger: sums of a billion of them still fit 64 bits.
+    pub const MAX: Units = Units(1_000_000_000);
 
     /// What so many pieces cost. Prices and quantities are bounded at the door, so that this cannot overflow.
     pub fn at(self, unit_price_minor: i64) -> i64 {

@@ -23,10 +23,10 @@ use crate::app::App;
 use crate::auth::{Caller, GUEST_TTL, Role, query_value};
 use crate::clock::{Clock, Millis};
 use crate::db::{Db, Tx};
-use crate::error::{Code, Error, Problem, Result, problem};
+use crate::error::{Code, Error, Problem, Result, in_words, problem};
 use crate::ids::{BuyerId, GuestId, PollId, ShowId};
 use crate::live::{self, Close, Gauge, Joining, Mine, ReadLimits, Seq, Session, ShowState, Snapshot, Socket, Source};
-use crate::request::{Path, Peer, Place};
+use crate::request::{Object, Path, Peer, Place};
 use crate::scene::{Scene, Stage};
 use crate::{ballot, lineup, order, overlay, pin, poll, sale, show};
 
@@ -39,11 +39,11 @@ const SUBPROTOCOL: &str = "showcart.v1";
 /// An open socket outlives its token by this, so that clients can fetch a new one in peace.
 const TOKEN_GRACE: Duration = Duration::from_secs(600);
 
-/// Opens a viewer's socket. What is wrong with the token is said by a close code, because browsers hide the answer to a
-/// failed upgrade from the page.
+/// Opens a viewer's socket. What is wrong with the token or the show is said by a close code, because browsers hide the answer
+/// to a failed upgrade from the page.
 async fn connect(
     State(app): State<App>,
-    Path(show): Path<ShowId>,
+    show: Result<Path<ShowId>>,
     peer: Peer,
     mut request: Request,
 ) -> Result<Response> {
@@ -74,7 +74,11 @@ async fn connect(
         // those 8 kB as long as the socket.
         let early = parts.read_buf.to_vec();
         drop(parts.read_buf);
-        watch(app, show, socket.into(), early, arrival).await;
+        match show {
+            Ok(Path(show)) => watch(app, show, socket.into(), early, arrival).await,
+            // What cannot be an id names no show.
+            Err(_) => Box::pin(turn_away(&socket, early, read_limits(&app), Close::NoShow)).await,
+        }
     });
     Ok(response.into_response())
 }
@@ -136,10 +140,7 @@ async fn watch(
     early: Vec<u8>,
     Arrival { peer, token, since, place }: Arrival,
 ) {
-    let limits = ReadLimits {
-        message_bytes_max: app.config.limits.message_bytes_max,
-        messages_per_second_max: app.config.limits.messages_per_second_max,
-    };
+    let limits = read_limits(&app);
     let admitted = Box::pin(admit(&app, show, token.as_deref())).await;
     let (caller, hello) = match admitted {
         Ok(it) => it,
@@ -164,6 +165,13 @@ async fn watch(
     };
     let session = Watching { ends: ends(&app, &caller), app, show, caller, peer };
     tokio::spawn(stay(socket, early, limits, session, (seat, place)));
+}
+
+fn read_limits(app: &App) -> ReadLimits {
+    ReadLimits {
+        message_bytes_max: app.config.limits.message_bytes_max,
+        messages_per_second_max: app.config.limits.messages_per_second_max,
+    }
 }
 
 /// Says why somebody may not stay, and waits until that was heard.
@@ -275,10 +283,13 @@ enum Said {
 impl Session for Watching {
     async fn text(&mut self, text: &str) -> Option<String> {
         let answer = match serde_json::from_str(text) {
-            Ok(Said::Time { echo }) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
-            Ok(Said::Token { token }) => self.renew(&token),
-            Ok(Said::Vote { poll_id, choice }) => self.vote(poll_id, choice).await,
-            Err(error) => Err(problem(Code::BadRequest, format!("The message cannot be read: {error}."))),
+            Ok(Object(Said::Time { echo })) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
+            Ok(Object(Said::Token { token })) => self.renew(&token),
+            Ok(Object(Said::Vote { poll_id, choice })) => self.vote(poll_id, choice).await,
+            Err(error) => {
+                let cause = in_words(&error.to_string());
+                Err(problem(Code::BadRequest, format!("The message cannot be read: {cause}.")))
+            }
         };
         let answer = answer.unwrap_or_else(|error| {
             let body = match error {

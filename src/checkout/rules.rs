@@ -428,6 +428,11 @@ pub enum Refusal {
     VersionConflict {
         version: i64,
     },
+    /// To the host, who would change a sale that has ended.
+    SaleOver {
+        sale_id: SaleId,
+        ended_at: Millis,
+    },
     /// The product has a sale that has not ended.
     SaleOnProduct {
         sale_id: SaleId,
@@ -435,6 +440,7 @@ pub enum Refusal {
     /// A field has a value that is not allowed.
     Invalid {
         field: &'static str,
+        allowed: Allowed,
     },
     /// More units are held and sold than would be left.
     UnitsCommitted {
@@ -451,6 +457,19 @@ pub enum Refusal {
     TooEarly {
         in_ms: i64,
     },
+}
+
+/// What a field may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// A number, from the first to the second.
+    Between(i64, i64),
+    /// A moment after the sale's start.
+    AfterStart,
+    /// One line at least.
+    AnyLine,
+    /// Nothing goes back on sale that was never sold.
+    NoRestock,
 }
 
 /// The outcome of a batch.

@@ -12,7 +12,6 @@ use super::{Counts, Format, JobState, Refusal, Report, Settings, import};
 use crate::app::MIGRATIONS;
 use crate::auth::{Keys, Role};
 use crate::clock::Millis;
-use crate::config::Config;
 use crate::db::Db;
 use crate::ids::ImportId;
 use crate::money::Currency;
@@ -43,7 +42,10 @@ pub struct Args {
     #[arg(long)]
     pub report: Option<PathBuf>,
     #[command(flatten)]
-    pub config: Config,
+    pub storage: Storage,
+    /// The server's key that signs tokens; without it the one in the data folder.
+    #[arg(long, env = "SHOWCART_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
 }
 
 /// Between two looks at a job.
@@ -51,12 +53,31 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A server that is restarted is waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// One line that is rewritten.
+    Terminal,
+    /// Whole lines, few of them: for logs and files.
+    Lines,
+}
+
+impl Style {
+    /// Between two signs of progress.
+    fn pause(self) -> Duration {
+        match self {
+            Style::Terminal => LOOK,
+            Style::Lines => Duration::from_secs(3),
+        }
+    }
+}
+
 /// Imports a file, shows progress on `progress` and the refused rows on `out`; the exit code: 0, 1 when rows were refused,
 /// 2 when nothing could be read.
 ///
 /// # Errors
 /// The server or the database cannot be reached, or the import ended early.
-pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write) -> anyhow::Result<u8> {
+pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write, style: Style) -> anyhow::Result<u8> {
     let file = match std::fs::File::open(&args.file) {
         Ok(it) => it,
         Err(error) => {
@@ -64,18 +85,19 @@ pub async fn run(args: Args, out: &mut impl Write, progress: &mut impl Write) ->
             return Ok(2);
         }
     };
-    let mut line = Line { began: Instant::now(), shown: None, to: progress };
+    let began = Instant::now();
+    let mut line = Line { began, shown: began, style, to: progress };
     let report = match &args.server {
         Some(server) => through(server, &args, file, |it| line.show(it)).await?,
         None => {
-            let config = &args.config;
-            if config.database_url.is_none() {
-                tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
+            let storage = &args.storage;
+            if storage.database_url.is_none() {
+                tokio::fs::create_dir_all(&storage.data_dir).await.context("making the data folder")?;
             }
-            let _lock = Storage::of(config).lock_for_command("import through it with `--server URL`")?;
-            let db = Db::open(&config.database(), MIGRATIONS).await?;
+            let _lock = storage.lock_for_command("import through it with `--server URL`")?;
+            let db = Db::open(&storage.url(), MIGRATIONS).await?;
             let settings = Settings { currency: args.currency, format: args.format, partial: args.partial };
-            let report = import(&db, &config.data_dir, file, settings, None, |it| line.show(it)).await;
+            let report = import(&db, &storage.data_dir, file, settings, None, |it| line.show(it)).await;
             db.close().await;
             report?
         }
@@ -116,7 +138,7 @@ async fn through(
 ) -> anyhow::Result<Report> {
     let token = match &args.token {
         Some(it) => it.clone(),
-        None => own_token(&args.config).await?,
+        None => own_token(args).await?,
     };
     let mut url = server.join("/v1/imports")?;
     if let Some(currency) = args.currency {
@@ -172,8 +194,8 @@ async fn body(answer: reqwest::Response) -> anyhow::Result<Value> {
     anyhow::bail!("the server answered {status}: {detail}")
 }
 
-async fn own_token(config: &Config) -> anyhow::Result<String> {
-    let keys = Keys::open(config).await?;
+async fn own_token(args: &Args) -> anyhow::Result<String> {
+    let keys = Keys::of(args.secret.as_deref(), &args.storage.data_dir).await?;
     #[allow(clippy::disallowed_methods)] // A token is minted without a database at hand.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let expires_at = Millis(i64::try_from(now.as_millis())?) + Duration::from_secs(6 * 3_600);
@@ -184,24 +206,32 @@ async fn own_token(config: &Config) -> anyhow::Result<String> {
 /// The line of progress.
 struct Line<'a, W> {
     began: Instant,
-    shown: Option<Instant>,
+    shown: Instant,
+    style: Style,
     to: &'a mut W,
 }
 
 impl<W: Write> Line<'_, W> {
     fn show(&mut self, counts: &Counts) {
-        if self.shown.is_some_and(|it| it.elapsed() < LOOK) {
+        if self.shown.elapsed() < self.style.pause() {
             return;
         }
-        self.shown = Some(Instant::now());
+        self.shown = Instant::now();
         let text = self.text(counts);
+        let written = match self.style {
+            Style::Terminal => write!(self.to, "\r{text}"),
+            Style::Lines => writeln!(self.to, "{text}"),
+        };
         // A terminal that went away does not stop an import.
-        write!(self.to, "\r{text}").and_then(|()| self.to.flush()).ok();
+        written.and_then(|()| self.to.flush()).ok();
     }
 
     fn end(self, counts: &Counts) -> std::io::Result<()> {
         let text = self.text(counts);
-        writeln!(self.to, "\r{text}")
+        match self.style {
+            Style::Terminal => writeln!(self.to, "\r{text}"),
+            Style::Lines => writeln!(self.to, "{text}"),
+        }
     }
 
     fn text(&self, counts: &Counts) -> String {

@@ -31,7 +31,7 @@ use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
 use crate::refusal::refused;
-use crate::request::{Arrived, Once, Page, Paged, Path, Query};
+use crate::request::{Arrived, Object, Once, Page, Paged, Path};
 use crate::units::Units;
 
 pub use webhook::PATH as WEBHOOK_PATH;
@@ -53,7 +53,7 @@ pub fn routes() -> Router<App> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewHold {
-    lines: Vec<NewLine>,
+    lines: Vec<Object<NewLine>>,
     /// What the buyer saw when they tapped: kept with the order, for those who ask later.
     seen: Option<Box<RawValue>>,
     /// The shop's own, passed on unread.
@@ -136,7 +136,7 @@ async fn hold(
     }
 }
 
-fn wanted(line: &NewLine) -> Result<Wanted> {
+fn wanted(Object(line): &Object<NewLine>) -> Result<Wanted> {
     let item = match (line.product_id, line.sale_id) {
         (Some(product_id), None) => Item::Product(product_id),
         (None, Some(sale_id)) => Item::Sale(sale_id),
@@ -396,7 +396,7 @@ async fn read(State(app): State<App>, caller: Caller, Path(order): Path<OrderId>
 }
 
 /// The caller's own orders in the shows that the token is for, the oldest first.
-async fn mine(State(app): State<App>, caller: Caller, Query(page): Query<Page>) -> Result<Json<Paged<OrderAnswer>>> {
+async fn mine(State(app): State<App>, caller: Caller, page: Page) -> Result<Json<Paged<OrderAnswer>>> {
     if caller.role != Role::Viewer {
         return Err(problem(Code::Forbidden, "Only buyers have orders of their own."));
     }
@@ -417,7 +417,7 @@ async fn list(
     State(app): State<App>,
     caller: Caller,
     Path(show): Path<ShowId>,
-    Query(page): Query<Page>,
+    page: Page,
 ) -> Result<Json<Paged<OrderAnswer>>> {
     caller.may_see_desk(show)?;
     let rows: Vec<OrderRow> = orders!("where o.show_id = $1 and o.order_id > $2 order by o.order_id limit $3")

@@ -232,7 +232,7 @@ both! {
         }
         let unknown = format!("/v1/shows/{}/events", ShowId::new());
         assert_eq!(shop.host().get(&unknown).await.refusal(), (404, "not_found"));
-        for query in ["after=-1", "limit=0", "limit=1001"] {
+        for query in ["after=-1", "limit=0"] {
             let answer = shop.host().get(&format!("{path}.ndjson?{query}")).await;
             assert_eq!(answer.refusal(), (422, "invalid"), "{query}");
         }

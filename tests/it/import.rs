@@ -9,7 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use showcart::auth::Role;
 use showcart::ids::{HoldId, ShowId};
-use showcart::import::{self, Args};
+use showcart::import::{self, Args, Style};
+use showcart::storage::Storage;
 
 use crate::harness::{Answer, Backend, Door, PATIENCE, Person, Process, Shop, both, on_both};
 
@@ -68,7 +69,8 @@ fn args(shop: &Shop, file: PathBuf, over_http: bool) -> Args {
         server: over_http.then(|| shop.url("/").parse().unwrap()),
         token: None,
         report: None,
-        config: shop.app.config.clone(),
+        storage: Storage::of(&shop.app.config),
+        secret: shop.app.config.secret.clone(),
     }
 }
 
@@ -176,7 +178,7 @@ both! {
         let bad = file("bad.csv", "sku,title,price\nP,Plate,1\nQ,\"Say \"\"cheese\"\"\",x\n");
         for over_http in [true, false] {
             let (mut out, mut progress) = (Vec::new(), Vec::new());
-            let code = import::run(args(&shop, bad.clone(), over_http), &mut out, &mut progress).await.unwrap();
+            let code = import::run(args(&shop, bad.clone(), over_http), &mut out, &mut progress, Style::Lines).await.unwrap();
             let (out, progress) = (String::from_utf8(out).unwrap(), String::from_utf8(progress).unwrap());
             assert_eq!(code, 1, "{progress}");
             assert_eq!(out, "line,sku,reason\n3,\"Q\",\"The price is \"\"x\"\"; write a plain decimal number such as 12.50.\"\n");
@@ -186,7 +188,7 @@ both! {
         let list = file("list.json", LIST);
         for (path, over_http) in [(&old, true), (&list, false)] {
             let (mut out, mut progress) = (Vec::new(), Vec::new());
-            assert_eq!(import::run(args(&shop, path.clone(), over_http), &mut out, &mut progress).await.unwrap(), 0);
+            assert_eq!(import::run(args(&shop, path.clone(), over_http), &mut out, &mut progress, Style::Lines).await.unwrap(), 0);
             assert!(out.is_empty());
         }
         assert_eq!((on_hand(&shop, "HAT-R").await, on_hand(&shop, "SOAP").await), (7, 30));
@@ -194,11 +196,11 @@ both! {
         let report = shop.folder().join("report.csv");
         for over_http in [true, false] {
             let args = Args { report: Some(report.clone()), ..args(&shop, empty.clone(), over_http) };
-            assert_eq!(import::run(args, &mut Vec::new(), &mut Vec::new()).await.unwrap(), 2);
+            assert_eq!(import::run(args, &mut Vec::new(), &mut Vec::new(), Style::Terminal).await.unwrap(), 2);
             assert_eq!(std::fs::read_to_string(&report).unwrap(), "line,sku,reason\n1,\"\",\"The file is empty.\"\n");
         }
         let none = args(&shop, shop.folder().join("nothing"), true);
-        assert_eq!(import::run(none, &mut Vec::new(), &mut Vec::new()).await.unwrap(), 2);
+        assert_eq!(import::run(none, &mut Vec::new(), &mut Vec::new(), Style::Terminal).await.unwrap(), 2);
     }
 }
 
@@ -207,6 +209,21 @@ fn generated(rows: u64, price: u64) -> String {
     let row =
         |it| format!("SKU-{it},Thing number {it},Made of {it} parts that fit,{price}.{:02},{}\n", it % 100, it % 1_000);
     std::iter::once("sku,title,description,price,stock\n".to_owned()).chain((0..rows).map(row)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_that_nobody_watches_on_a_terminal_comes_in_whole_lines() {
+    let server = Process::serve(Backend::Sqlite, &[]).await;
+    let file = server.folder().join("catalogue.csv");
+    std::fs::write(&file, generated(5_000, 1)).unwrap();
+    let ended =
+        server.command(&["import", file.to_str().unwrap(), "--currency", "EUR", "--server", &server.url("/")]).await;
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && !said.contains('\r'), "{said:?}");
+    let last = said.lines().last().unwrap();
+    assert!(said.ends_with('\n') && last.starts_with("5000 rows read: 5000 created"), "{said}");
+    // One in some seconds, and the last.
+    assert!(said.lines().count() <= 1 + PATIENCE.as_secs() as usize / 2, "{said}");
 }
 
 on_both!(a_job_that_died_with_its_process_says_what_it_did, a_chunk_whose_commit_was_not_heard_of_is_counted_once);

@@ -24,6 +24,7 @@ mod overlay;
 mod plans;
 mod poll;
 mod process;
+mod refusals;
 mod sandbox;
 mod schema;
 mod server;

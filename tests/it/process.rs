@@ -48,3 +48,28 @@ async fn sockets_count_against_the_limit_of_connections_until_they_end() {
     tokio::time::timeout(PATIENCE, freed).await.expect("a place becomes free");
     assert!(server.metric("showcart_connections_refused_total").await >= 1.0);
 }
+
+/// The long flags that the help of a command lists.
+async fn flags_of(server: &Process, command: &str) -> Vec<String> {
+    let help = server.command(&[command, "--help"]).await;
+    let help = String::from_utf8(help.stdout).unwrap();
+    let flags = help.lines().map(str::trim_start).filter(|it| it.starts_with('-'));
+    let flag = |it: &str| it.split_whitespace().find(|it| it.starts_with("--")).map(str::to_owned);
+    flags.filter_map(flag).filter(|it| it != "--help").collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_help_of_a_command_lists_what_it_uses() {
+    let server = Process::serve(Backend::Sqlite, &[]).await;
+    let keys = ["--data-dir", "--secret"];
+    let token = ["--role", "--show", "--subject", "--minutes"];
+    assert_eq!(flags_of(&server, "token").await, [&token[..], &keys].concat());
+    let import = ["--currency", "--format", "--partial", "--server", "--token", "--report", "--database-url"];
+    assert_eq!(flags_of(&server, "import").await, [&import[..], &keys].concat());
+    assert!(flags_of(&server, "serve").await.len() > 20);
+    // They are the server's: what one signs the other takes.
+    let token = server.command(&["token", "--role", "host", "--subject", "hanna"]).await;
+    let mut hanna = server.nobody();
+    hanna.token = Some(String::from_utf8(token.stdout).unwrap().trim().to_owned());
+    hanna.get("/v1/shows").await.ok();
+}

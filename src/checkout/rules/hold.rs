@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::entry::News;
 use super::rows::{Allocation, Hold, HoldState, Line, OrderState, Sale};
-use super::{Answer, Audience, HoldRequest, Item, Refusal, ShowState};
+use super::{Allowed, Answer, Audience, HoldRequest, Item, Refusal, ShowState};
 use crate::clock::Millis;
 use crate::ids::{BuyerId, HoldId, OrderId, ProductId, SaleId};
 use crate::units::Units;
@@ -46,7 +46,7 @@ impl Batch<'_> {
             }
         }
         if request.lines.is_empty() {
-            return Err(Refusal::Invalid { field: "lines" });
+            return Err(Refusal::Invalid { field: "lines", allowed: Allowed::AnyLine });
         }
         let line = |product_id, sale_id, quantity, unit_price_minor| Line {
             product_id,
@@ -58,7 +58,7 @@ impl Batch<'_> {
         let mut lines = Vec::with_capacity(request.lines.len());
         for wanted in &request.lines {
             if wanted.quantity <= Units::ZERO {
-                return Err(Refusal::Invalid { field: "quantity" });
+                return Err(Refusal::Invalid { field: "quantity", allowed: Allowed::Between(1, Units::MAX.0) });
             }
             lines.push(match wanted.item {
                 Item::Product(product_id) => {

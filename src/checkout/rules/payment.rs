@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::entry::{News, Paid, PaidLine, PriceWindow, Refunded};
 use super::rows::{HoldState, Order, OrderState, Payment, PaymentState, Refund, RefundReason, RefundState};
-use super::{Answer, Audience, Refusal, ShowState, Success};
+use super::{Allowed, Answer, Audience, Refusal, ShowState, Success};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
 use crate::units::Units;
 
@@ -365,7 +365,7 @@ impl Batch<'_> {
         let (payment_id, intent_id, currency, reason, left_minor) = match self.charge_meant(order, instead_of)? {
             Some(it) if !restock => (it.payment_id, it.intent_id.clone(), it.currency, it.reason, self.owed_minor(it)),
             // What was never sold cannot be returned.
-            Some(_) => return Err(Refusal::Invalid { field: "restock" }),
+            Some(_) => return Err(Refusal::Invalid { field: "restock", allowed: Allowed::NoRestock }),
             None => {
                 let payment_id = order.paid_by.ok_or(Refusal::Conflict)?;
                 let intent_id = self.find_payment(payment_id)?.intent_id.clone();
@@ -379,7 +379,7 @@ impl Batch<'_> {
             return Err(Refusal::RefundTooLarge { left_minor });
         }
         if amount_minor <= 0 {
-            return Err(Refusal::Invalid { field: "amount_minor" });
+            return Err(Refusal::Invalid { field: "amount_minor", allowed: Allowed::Between(1, left_minor) });
         }
         let refund = Refund {
             refund_id,

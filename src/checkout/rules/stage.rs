@@ -5,9 +5,10 @@
 use super::batch::Batch;
 use super::entry::News;
 use super::rows::{Allocation, Sale, SaleState};
-use super::{Answer, Audience, EndReason, Listing, NewSale, Refusal, ShowState};
+use super::{Allowed, Answer, Audience, EndReason, Listing, NewSale, Refusal, ShowState};
 use crate::clock::Millis;
 use crate::ids::{ProductId, SaleId};
+use crate::money::AMOUNT_MAX_MINOR;
 use crate::units::Units;
 
 impl Batch<'_> {
@@ -58,15 +59,11 @@ impl Batch<'_> {
             return Err(Refusal::Conflict);
         }
         let starts_at = it.starts_at.max(self.now);
-        for (field, is_wrong) in [
-            ("cap", it.cap <= Units::ZERO),
-            ("limit_per_buyer", it.limit_per_buyer <= Units::ZERO),
-            ("price_minor", it.price_minor < 0),
-            ("ends_at", it.ends_at.is_some_and(|it| it <= starts_at)),
-        ] {
-            if is_wrong {
-                return Err(Refusal::Invalid { field });
-            }
+        within("cap", it.cap.0, 1, Units::MAX.0)?;
+        within("limit_per_buyer", it.limit_per_buyer.0, 1, Units::MAX.0)?;
+        within("price_minor", it.price_minor, 0, AMOUNT_MAX_MINOR)?;
+        if it.ends_at.is_some_and(|it| it <= starts_at) {
+            return Err(Refusal::Invalid { field: "ends_at", allowed: Allowed::AfterStart });
         }
         let allocation = self.state().allocations.get(&product_id).ok_or(Refusal::NotInLineup { product_id })?;
         let available = allocation.allocated - allocation.sold;
@@ -134,12 +131,10 @@ impl Batch<'_> {
 
     pub(super) fn set_cap(&mut self, sale_id: SaleId, cap: Units) -> Result<Answer, Refusal> {
         let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
-        if sale.is_ended() {
-            return Err(Refusal::Conflict);
+        if let Some(ended_at) = sale.ended_at {
+            return Err(Refusal::SaleOver { sale_id, ended_at });
         }
-        if cap <= Units::ZERO {
-            return Err(Refusal::Invalid { field: "cap" });
-        }
+        within("cap", cap.0, 1, Units::MAX.0)?;
         let committed = sale.held + sale.sold;
         if cap < committed {
             return Err(Refusal::UnitsCommitted { committed });
@@ -168,9 +163,7 @@ impl Batch<'_> {
         if self.show().state == ShowState::Ended {
             return Err(Refusal::ShowEnded);
         }
-        if allocated < Units::ZERO {
-            return Err(Refusal::Invalid { field: "allocated" });
-        }
+        within("allocated", allocated.0, 0, Units::MAX.0)?;
         let current = self.state().allocations.get(&product_id);
         if current.is_none() && listing.is_none() {
             return Err(Refusal::NotInLineup { product_id });
@@ -213,4 +206,12 @@ impl Batch<'_> {
             ShowState::Ended => Err(Refusal::ShowEnded),
         }
     }
+}
+
+/// Refuses a number that is not one of `low` to `high`.
+fn within(field: &'static str, number: i64, low: i64, high: i64) -> Result<(), Refusal> {
+    if (low..=high).contains(&number) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid { field, allowed: Allowed::Between(low, high) })
 }

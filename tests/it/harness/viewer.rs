@@ -30,8 +30,13 @@ impl Raw {
         query: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Raw, Error> {
+        Raw::at(door, &live(show, query), headers).await
+    }
+
+    /// Connects to any path.
+    pub(crate) async fn at(door: &Door, path: &str, headers: &[(&'static str, &str)]) -> Result<Raw, Error> {
         let tcp = TcpStream::connect(door.address).await.expect("the server accepts");
-        Raw::over(tcp, door, show, query, headers).await
+        Raw::over(tcp, &format!("ws://{}{path}", door.address), headers).await
     }
 
     /// Connects with a receive buffer of the smallest kind, so that not reading is felt at once.
@@ -39,17 +44,11 @@ impl Raw {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("before connecting it may be chosen");
         let tcp = socket.connect(door.address).await.expect("the server accepts");
-        Raw::over(tcp, door, show, query, &[]).await.expect("the server upgrades")
+        let url = format!("ws://{}{}", door.address, live(show, query));
+        Raw::over(tcp, &url, &[]).await.expect("the server upgrades")
     }
 
-    async fn over(
-        tcp: TcpStream,
-        door: &Door,
-        show: ShowId,
-        query: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Result<Raw, Error> {
-        let url = format!("ws://{}/v1/shows/{show}/live?{query}", door.address);
+    async fn over(tcp: TcpStream, url: &str, headers: &[(&'static str, &str)]) -> Result<Raw, Error> {
         let mut request = url.into_client_request().expect("a valid address");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a valid header"));
@@ -93,6 +92,10 @@ impl Raw {
             }
         }
     }
+}
+
+fn live(show: ShowId, query: &str) -> String {
+    format!("/v1/shows/{show}/live?{query}")
 }
 
 pub(crate) struct Viewer {

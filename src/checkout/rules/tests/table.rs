@@ -358,8 +358,9 @@ fn describe_refusal(refusal: &Refusal) -> String {
         Refusal::NotFound => "not_found".into(),
         Refusal::Conflict => "conflict".into(),
         Refusal::VersionConflict { version } => format!("version_conflict v{version}"),
+        Refusal::SaleOver { .. } => "sale_over".into(),
         Refusal::SaleOnProduct { .. } => "sale_on_product".into(),
-        Refusal::Invalid { field } => format!("invalid {field}"),
+        Refusal::Invalid { field, .. } => format!("invalid {field}"),
         Refusal::UnitsCommitted { committed } => format!("units_committed {committed}"),
         Refusal::StockShort { available } => format!("stock_short {available}"),
         Refusal::RefundTooLarge { left_minor } => format!("refund_too_large {left_minor}"),
@@ -1019,7 +1020,7 @@ fn hosts_change_allocations_and_caps_within_what_is_there() {
         cap nosale 2                              -> unknown_sale
         endsale flash v1                          -> version_conflict v4
         endsale flash v4                          -> ended
-        cap flash 3                               -> conflict
+        cap flash 3                               -> sale_over
         endsale nosale                            -> unknown_sale
         ",
     );
