@@ -25,6 +25,7 @@ use crate::payment::Provider;
 use crate::payment::budget::{Budgets, Rate};
 use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
 use crate::payment::underway::Underway;
+use crate::pulse::Pulse;
 use crate::rate::Rates;
 use crate::request::Peer;
 
@@ -40,6 +41,8 @@ pub const MIGRATIONS: Migrations = &[
     (8, "lineup", include_str!("../migrations/0008_lineup.sql")),
     (9, "grants", include_str!("../migrations/0009_grants.sql")),
     (10, "video", include_str!("../migrations/0010_video.sql")),
+    (11, "action", include_str!("../migrations/0011_action.sql")),
+    (12, "sample", include_str!("../migrations/0012_sample.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.
@@ -61,6 +64,8 @@ pub struct Parts {
     pub buyers: Rates<BuyerId>,
     /// Requests without a valid token, by the network that they come from.
     pub strangers: Rates<IpAddr>,
+    /// What this node sees of its shows in the present second.
+    pub pulse: Pulse,
     pub provider: Provider,
     /// Our share of the calls that the provider allows.
     pub budgets: Budgets,
@@ -114,6 +119,7 @@ impl App {
             ballots,
             buyers,
             strangers,
+            pulse: Pulse::default(),
             provider,
             budgets,
             underway: Underway::default(),

@@ -19,6 +19,7 @@ use crate::clock::Millis;
 use crate::config::Config;
 use crate::error::{Code, Result, problem};
 use crate::ids::{BuyerId, ShowId};
+use crate::live::Action;
 
 /// What a token allows. `desk` is host, moderator or service; see each route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +92,13 @@ pub struct Caller {
     pub role: Role,
     show: Option<ShowId>,
     pub expires_at: Millis,
+}
+
+impl Caller {
+    /// What this caller did, for the desk's record.
+    pub fn did(&self, action: &'static str, what: impl fmt::Display) -> Action {
+        Action { by: self.subject.to_string(), role: self.role.to_string(), action, what: what.to_string() }
+    }
 }
 
 /// Signs and checks tokens.

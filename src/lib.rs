@@ -35,6 +35,7 @@ pub mod ballot; // polls: each vote counted once, many together
 pub mod auth; // tokens and roles
 pub mod rate; // how often somebody may ask
 pub mod request; // bodies, paths, pages, requests that may come twice
+pub mod pulse; // what a live show looks like from here, once a second
 pub mod app; // the handles
 
 // Features: one file each, HTTP and SQL together.
@@ -50,6 +51,7 @@ pub mod overlay; // banners and countdowns
 pub mod poll; // questions to the audience
 pub mod stage_clock; // what leaves the stage by itself
 pub mod gmv; // events for whoever keeps the books
+pub mod desk; // who did what, and how a show goes
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a plain page to look at
 pub mod web; // the built pages: viewer, control panel, dashboard

@@ -87,7 +87,8 @@ async fn write(
     product.must_be_in(currency)?;
     let listing = Some(Listing { list_price_minor: product.price_minor, position: new.position });
     let command = Command::SetAllocation { product_id: product.product_id, allocated: new.allocated, listing };
-    match app.checkout.control(show, command).await? {
+    let action = caller.did("lineup.set", format!("{}: {}", product.title, new.allocated));
+    match app.checkout.act(show, command, action).await? {
         Answer::Allocation(it) => {
             if let Err(error) = tell(&app, show, Turn::Host).await {
                 // The line-up has changed all the same; viewers hear of it at the next look.

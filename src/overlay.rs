@@ -131,6 +131,7 @@ async fn show_banner(
     .run(change.tx())
     .await?;
     change.emit(Audience::All, Event::BannerShown(banner.clone()));
+    change.acted(caller.did("banner.show", &banner.text));
     let answer = once.keep(change.tx(), &caller, StatusCode::CREATED, &banner).await?;
     change.commit().await?;
     Ok(answer)
@@ -152,6 +153,7 @@ async fn hide_banner(
     change.require_live()?;
     let at = change.now();
     let ended = end(&mut change, Kind::Banner, &state, at, EndReason::ByHand).await?;
+    change.acted(caller.did("banner.hide", overlay_id));
     change.commit().await?;
     Ok(Json(ended))
 }
@@ -195,6 +197,7 @@ async fn start_timer(
     .run(change.tx())
     .await?;
     change.emit(Audience::All, Event::TimerStarted(timer.clone()));
+    change.acted(caller.did("timer.start", &timer.label));
     let answer = once.keep(change.tx(), &caller, StatusCode::CREATED, &timer).await?;
     change.commit().await?;
     Ok(answer)
@@ -226,6 +229,7 @@ async fn extend_timer(
         .await?;
     let timer = timers(change.tx(), show).await?.remove(&overlay_id).context("the timer is on stage")?;
     change.emit(Audience::All, Event::TimerChanged(timer.clone()));
+    change.acted(caller.did("timer.extend", &timer.label));
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &timer).await?;
     change.commit().await?;
     Ok(answer)
@@ -249,6 +253,7 @@ async fn stop_timer(
         None => {
             change.require_live()?;
             let at = change.now();
+            change.acted(caller.did("timer.stop", overlay_id));
             end(&mut change, Kind::Timer, &state, at, EndReason::ByHand).await?
         }
     };

@@ -84,6 +84,7 @@ async fn set(
     let pin = Pin { version, product: product.card(), pinned_at, animate_until };
     write(&mut change, version, Some(&pin)).await?;
     change.emit(Audience::All, Event::PinSet(pin.clone()));
+    change.acted(caller.did("pin.set", &pin.product.title));
     change.commit().await?;
     Ok(Json(Pinned { version, pin: Some(pin), in_lineup }))
 }
@@ -97,12 +98,13 @@ async fn clear(
     caller.may_stage(show)?;
     let mut change = app.live.change(show, Turn::Host).await?;
     let version = next_version(&mut change, unpin.version).await?;
-    if current(change.tx(), show).await?.1.is_none() {
-        // Nothing is pinned: there is nothing to say to anybody.
+    // Nothing is pinned: there is nothing to say to anybody.
+    let Some(pin) = current(change.tx(), show).await?.1 else {
         return Ok(Json(Pinned { version: version - 1, pin: None, in_lineup: None }));
-    }
+    };
     write(&mut change, version, None).await?;
     change.emit(Audience::All, Event::PinCleared { version });
+    change.acted(caller.did("pin.clear", pin.product.title));
     change.commit().await?;
     Ok(Json(Pinned { version, pin: None, in_lineup: None }))
 }

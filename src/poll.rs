@@ -108,6 +108,7 @@ async fn open(
     let ends_at = duration.map(|it| opened_at + it);
     let poll = PollOnStage { poll_id: PollId::new(), question, choices, opened_at, ends_at };
     ballot::open(&mut change, &poll).await?;
+    change.acted(caller.did("poll.open", &poll.question));
     let counts = vec![0; poll.choices.len()];
     let answer = PollAnswer { poll, closed_at: None, counts, result: None };
     let answer = once.keep(change.tx(), &caller, StatusCode::CREATED, &answer).await?;
@@ -146,6 +147,7 @@ async fn close(
     }
     let at = change.now();
     let result = ballot::close(&mut change, poll, EndReason::ByHand, at).await?;
+    change.acted(caller.did("poll.close", poll));
     let answer = once.keep(change.tx(), &caller, StatusCode::OK, &result).await?;
     change.commit().await?;
     app.ballots.closed(show, &[(poll, at)]);

@@ -24,6 +24,7 @@ use crate::export;
 use crate::ids::ShowId;
 use crate::live::{self, Seq};
 use crate::payment::inbox;
+use crate::pulse;
 use crate::storage::{Storage, beside};
 use crate::{ballot, import, request, show};
 
@@ -127,6 +128,7 @@ pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(P
         pruning.shows += 1;
     }
     pruning.votes = in_chunks(db, async |tx| ballot::forget_votes(tx, CHUNK).await).await?;
+    in_chunks(db, async |tx| pulse::forget(tx, CHUNK).await).await?;
     pruning.events = in_chunks(db, async |tx| inbox::forget_events(tx, before, CHUNK).await).await?;
     pruning.imports = in_chunks(db, async |tx| import::forget_jobs(tx, before, CHUNK).await).await?;
     pruning.answers = in_chunks(db, async |tx| request::forget_answers(tx, before, CHUNK).await).await?;

@@ -139,7 +139,7 @@ async fn arm(
         starts_at,
         ends_at,
     };
-    match app.checkout.control(show, Command::ArmSale(sale)).await? {
+    match app.checkout.act(show, Command::ArmSale(sale), caller.did("sale.start", product.title)).await? {
         Answer::Sale(it) => Ok((StatusCode::CREATED, Json(SaleAnswer::from(it))).into_response()),
         // Only this request or an earlier copy of it knows the id.
         Answer::Refused(refusal) => match find(&mut app.db.read().await?, show, sale_id).await? {
@@ -163,7 +163,8 @@ async fn end(
         return Err(problem(Code::Conflict, "The sale has ended already."));
     }
     tx.commit().await?;
-    match app.checkout.control(show, Command::EndSale { sale_id, version: once.body.version }).await? {
+    let command = Command::EndSale { sale_id, version: once.body.version };
+    match app.checkout.act(show, command, caller.did("sale.end", sale_id)).await? {
         Answer::Sale(it) => Ok(Json(it.into())),
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to the end of a sale: {other:?}").into()),
@@ -177,7 +178,8 @@ async fn set_cap(
     Body(new): Body<NewCap>,
 ) -> Result<Json<SaleAnswer>> {
     caller.may_host(show)?;
-    match app.checkout.control(show, Command::SetCap { sale_id, cap: new.cap }).await? {
+    let action = caller.did("sale.cap", format!("{sale_id}: {}", new.cap));
+    match app.checkout.act(show, Command::SetCap { sale_id, cap: new.cap }, action).await? {
         Answer::Sale(it) => Ok(Json(it.into())),
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to a cap: {other:?}").into()),

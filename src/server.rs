@@ -49,6 +49,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::overlay::routes())
         .merge(crate::poll::routes())
         .merge(crate::gmv::routes())
+        .merge(crate::desk::routes())
         .merge(crate::viewer::routes())
         .merge(crate::openapi::routes())
         .layer(middleware::from_fn_with_state(app.clone(), in_time))
@@ -144,6 +145,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     keep_running("settling", &app, order::settle::run);
     keep_running("the stage clock", &app, crate::stage_clock::run);
     keep_running("telling of line-ups", &app, crate::lineup::run);
+    keep_running("the pulse", &app, crate::desk::run);
     tokio::spawn(import::watch(app.clone()));
     let router = router(app.clone());
     let (closing, closed) = watch::channel(());

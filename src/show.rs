@@ -169,6 +169,7 @@ async fn set_video(
         .run(change.tx())
         .await?;
     let now = find(change.tx(), show).await?;
+    change.acted(caller.did("video.set", video.video_url.as_deref().unwrap_or("none")));
     change.emit(Audience::All, Event::VideoSet { video_url: video.video_url });
     change.commit().await?;
     Ok(Json(now))
@@ -210,7 +211,8 @@ async fn change_life(
         });
     }
     tx.commit().await?;
-    match app.checkout.control(show, command).await? {
+    let action = if matches!(command, Command::StartShow) { "show.start" } else { "show.end" };
+    match app.checkout.act(show, command, caller.did(action, show)).await? {
         Answer::Refused(it) => return Err(refused(it)),
         Answer::Show(_) => {}
         other => return Err(anyhow::anyhow!("not an answer to a show's change: {other:?}").into()),

@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 use self::again::{AskedAgain, Found, Looker};
 use self::gate::Gate;
 use self::rules::{Answer, Command, HoldRequest, Terms};
-use self::runner::Runner;
+use self::runner::{Asked, Runner};
 use crate::db::Db;
 use crate::ids::ShowId;
 use crate::lane::{Lane, Refused, Sizes};
-use crate::live::Live;
+use crate::live::{Action, Live};
 
 pub use self::runner::Failed;
 
@@ -49,7 +49,7 @@ struct Kept {
 
 #[derive(Clone)]
 struct Door {
-    lane: Lane<Command, Result<Answer, Failed>>,
+    lane: Lane<Asked, Result<Answer, Failed>>,
     gate: Arc<Gate>,
     /// Whoever asks again and is unknown to the gate.
     again: Lane<AskedAgain, Found>,
@@ -108,7 +108,7 @@ impl Checkout {
         if let Some(refusal) = refused {
             return Ok(Answer::Refused(refusal));
         }
-        match door.lane.request(Command::Hold(request)).await {
+        match door.lane.request(Asked { command: Command::Hold(request), action: None }).await {
             Ok(decided) => self.seen(show, decided).map_err(NoAnswer::Failed),
             Err(Refused::Busy) => Err(NoAnswer::Busy),
             Err(Refused::Closed) => Err(NoAnswer::Failed(Failed::Internal)),
@@ -120,7 +120,19 @@ impl Checkout {
     /// # Errors
     /// It is not known to be committed; a refusal by the rules is an answer.
     pub async fn control(&self, show: ShowId, command: Command) -> Result<Answer, Failed> {
-        let decided = self.door(show).lane.control(command).await.unwrap_or(Err(Failed::Internal));
+        self.ask(show, Asked { command, action: None }).await
+    }
+
+    /// What somebody at the control panel does; it stands in the desk's record if it changed anything.
+    ///
+    /// # Errors
+    /// It is not known to be committed; a refusal by the rules is an answer.
+    pub async fn act(&self, show: ShowId, command: Command, action: Action) -> Result<Answer, Failed> {
+        self.ask(show, Asked { command, action: Some(action) }).await
+    }
+
+    async fn ask(&self, show: ShowId, asked: Asked) -> Result<Answer, Failed> {
+        let decided = self.door(show).lane.control(asked).await.unwrap_or(Err(Failed::Internal));
         self.seen(show, decided)
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::failpoints;
 use crate::ids::ShowId;
 use crate::lane::{Batch, Ran};
-use crate::live::Live;
+use crate::live::{Action, Live};
 
 /// Why a command has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,13 @@ pub enum Failed {
     Internal,
     /// There is no such show.
     NoShow,
+}
+
+/// A command, and what the desk's record will say of it.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) action: Option<Action>,
 }
 
 pub(super) struct Runner {
@@ -44,10 +51,10 @@ struct Decided {
 }
 
 impl Batch for Runner {
-    type Command = Command;
+    type Command = Asked;
     type Answer = Result<Answer, Failed>;
 
-    async fn run(&mut self, batch: Vec<Command>) -> Ran<Self::Answer> {
+    async fn run(&mut self, batch: Vec<Asked>) -> Ran<Self::Answer> {
         if !batch.is_empty() {
             failpoints::crash("batch_gathered");
         }
@@ -74,22 +81,22 @@ impl Batch for Runner {
 
 impl Runner {
     /// One command of the batch breaks a constraint: the others must not suffer for it.
-    async fn one_by_one(&mut self, batch: Vec<Command>) -> Ran<Result<Answer, Failed>> {
+    async fn one_by_one(&mut self, batch: Vec<Asked>) -> Ran<Result<Answer, Failed>> {
         let mut ran = Ran { answers: Vec::with_capacity(batch.len()), wake_at: None };
         let mut gone = false;
-        for command in batch {
+        for asked in batch {
             // One wait for a database that has gone is enough: a thousand would stop the lane for an hour.
             if gone {
                 ran.answers.push(Err(Failed::Unavailable));
                 continue;
             }
-            match self.persist(std::slice::from_ref(&command)).await {
+            match self.persist(std::slice::from_ref(&asked)).await {
                 Ok(decided) => {
                     ran.answers.extend(decided.answers.into_iter().map(Ok));
                     ran.wake_at = decided.wake_at;
                 }
                 Err(failed) => {
-                    self.alarm(Some(&command), failed);
+                    self.alarm(Some(&asked), failed);
                     gone = failed == Failed::Unavailable;
                     ran.answers.push(Err(failed));
                     ran.wake_at = Some(Instant::now() + LOOK_AGAIN);
@@ -100,14 +107,14 @@ impl Runner {
     }
 
     /// Somebody has to look: whoever asked hears no more than that it went wrong.
-    fn alarm(&self, command: Option<&Command>, failed: Failed) {
-        tracing::error!(show.id = %self.show, ?command, ?failed, "a command was refused by the database");
+    fn alarm(&self, asked: Option<&Asked>, failed: Failed) {
+        tracing::error!(show.id = %self.show, ?asked, ?failed, "a command was refused by the database");
         metrics::counter!("showcart_lane_alarms_total").increment(1);
     }
 
     /// Tries until it is sure. After a commit whose outcome is unknown the same commands are decided again on what is there
     /// now: whatever was granted is found by its key, so nobody is told no who has a hold.
-    async fn persist(&mut self, batch: &[Command]) -> Result<Decided, Failed> {
+    async fn persist(&mut self, batch: &[Asked]) -> Result<Decided, Failed> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let error = match self.attempt(batch).await {
@@ -131,16 +138,22 @@ impl Runner {
         }
     }
 
-    async fn attempt(&mut self, batch: &[Command]) -> Result<Decided> {
-        let requests_only = batch.iter().all(|it| matches!(it, Command::Hold(_)));
+    async fn attempt(&mut self, batch: &[Asked]) -> Result<Decided> {
+        let commands: Vec<Command> = batch.iter().map(|it| it.command.clone()).collect();
+        let requests_only = commands.iter().all(|it| matches!(it, Command::Hold(_)));
         let turn = if requests_only && !batch.is_empty() { Turn::Requests } else { Turn::Control };
         let mut change = self.live.change(self.show, turn).await?;
         let now = change.now();
-        let (mut state, before) = store::load(&mut change, self.terms, batch).await?;
-        let rules::Decided { answers, effects, wake_at } = rules::decide(&mut state, batch.to_vec(), now);
+        let (mut state, before) = store::load(&mut change, self.terms, &commands).await?;
+        let pays = commands.iter().any(|it| matches!(it, Command::PaymentSucceeded(_)));
+        let rules::Decided { answers, effects, wake_at } = rules::decide(&mut state, commands, now);
         // Nothing was decided but refusals and repetitions: there is nothing to make last.
         if !effects.is_empty() {
             store::write(&mut change, &effects).await?;
+            let done = batch.iter().zip(&answers).filter(|(_, answer)| !matches!(answer, Answer::Refused(_)));
+            for action in done.filter_map(|(asked, _)| asked.action.clone()) {
+                change.acted(action);
+            }
         }
         let grants = Grants { before, after: before + i64::from(!effects.new_holds.is_empty()) };
         let shut = Shut::of(&state, wake_at);
@@ -151,7 +164,6 @@ impl Runner {
             granted = Some((buyers, began.elapsed()));
         }
         if !effects.is_empty() {
-            let pays = batch.iter().any(|it| matches!(it, Command::PaymentSucceeded(_)));
             failpoints::crash("before_batch_commit");
             if pays {
                 failpoints::crash("before_paid_commit");

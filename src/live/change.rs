@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Live;
 use super::bus::Message;
-use super::event::{Audience, Event};
+use super::event::{Action, Audience, Event};
 use super::log::{self, Head, NewEntry, Seq, ShowState};
 use crate::clock::Millis;
 use crate::db::{Turn, Tx};
@@ -25,6 +25,7 @@ pub struct Change {
     now: Millis,
     entries: Vec<NewEntry>,
     gauges: BTreeMap<String, (bool, Value)>,
+    actions: Vec<Action>,
 }
 
 impl Change {
@@ -34,14 +35,32 @@ impl Change {
         let head = log::lock_head(&mut tx, show).await?;
         let head = head.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show}.")))?;
         let now = tx.now().await?;
-        Ok(Change { tx, live, show, head: Some(head), now, entries: Vec::new(), gauges: BTreeMap::new() })
+        Ok(Change {
+            tx,
+            live,
+            show,
+            head: Some(head),
+            now,
+            entries: Vec::new(),
+            gauges: BTreeMap::new(),
+            actions: Vec::new(),
+        })
     }
 
     /// Opens a transaction that leaves the head alone: it may write gauges, but no entries.
     pub(super) async fn without_entries(live: Live, show: ShowId, turn: Turn) -> Result<Change> {
         let mut tx = live.db().write(turn).await?;
         let now = tx.now().await?;
-        Ok(Change { tx, live, show, head: None, now, entries: Vec::new(), gauges: BTreeMap::new() })
+        Ok(Change {
+            tx,
+            live,
+            show,
+            head: None,
+            now,
+            entries: Vec::new(),
+            gauges: BTreeMap::new(),
+            actions: Vec::new(),
+        })
     }
 
     pub fn tx(&mut self) -> &mut Tx {
@@ -107,6 +126,11 @@ impl Change {
         self.gauges.insert(name.into(), (true, value));
     }
 
+    /// For the desk's record of who did what.
+    pub fn acted(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
     /// Writes the entries and gauges, commits, and tells the rooms. Answers with the log's last place.
     ///
     /// # Errors
@@ -118,6 +142,9 @@ impl Change {
             last = self.head().last_seq;
             entries = log::append(&mut self.tx, self.show, last, &self.entries).await?;
             last = Seq(last.0 + entries.len() as i64);
+        }
+        if let Some(last) = log::record(&mut self.tx, self.show, self.now, &self.actions).await? {
+            self.desk_gauge("action", last);
         }
         let mut gauges = Vec::new();
         if !self.gauges.is_empty() {

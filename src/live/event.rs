@@ -125,6 +125,19 @@ pub enum Event {
     },
 }
 
+/// What somebody at the control panel did. Not an entry, because nothing follows from it: the desk reads it as a list, and
+/// the gauge `action` holds the latest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Action {
+    /// Subject and role of the token.
+    pub by: String,
+    pub role: String,
+    /// `pin.set`, `sale.end`, …
+    pub action: &'static str,
+    /// With what: a title, a text, an id.
+    pub what: String,
+}
+
 /// The product on screen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pin {

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::event::{Audience, Event};
+use super::event::{Action, Audience, Event};
 use crate::clock::Millis;
 use crate::db::{Result, Tx, query, row};
 use crate::ids::{BuyerId, ShowId};
@@ -359,6 +359,24 @@ pub(super) async fn set_gauges(
     .all(tx)
     .await?;
     Ok(stored.into_iter().map(Gauge::from).collect())
+}
+
+/// Writes down who did what, in a change that has locked the head; the last of it as the gauge says it.
+pub(super) async fn record(tx: &mut Tx, show: ShowId, at: Millis, actions: &[Action]) -> Result<Option<Value>> {
+    let Some(last) = actions.last() else { return Ok(None) };
+    let rows: Vec<Value> = (1..).zip(actions).map(|(place, it)| json!({ "place": place, "action": it })).collect();
+    query(
+        "insert into action (show_id, number, at, by_whom, role, action, what)
+         select $1, (select coalesce(max(number), 0) from action where show_id = $1) + cast(value->>'place' as bigint), $2,
+                value->'action'->>'by', value->'action'->>'role', value->'action'->>'action', value->'action'->>'what'
+         from json_each($3)",
+    )
+    .bind(show)
+    .bind(at)
+    .bind_json(&rows)
+    .run(tx)
+    .await?;
+    Ok(Some(json!(last)))
 }
 
 /// All gauges of a show.

@@ -35,8 +35,8 @@ use crate::ids::{BuyerId, NodeId, ShowId};
 
 pub use self::change::Change;
 pub use self::event::{
-    Audience, Banner, BannerStyle, Card, EndReason, Event, ListedProduct, PaidLine, PaidOrder, Pin, PollOnStage,
-    PollResult, RefundedOrder, SaleOnStage, Timer,
+    Action, Audience, Banner, BannerStyle, Card, EndReason, Event, ListedProduct, PaidLine, PaidOrder, Pin,
+    PollOnStage, PollResult, RefundedOrder, SaleOnStage, Timer,
 };
 pub use self::log::{
     Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauges, head, new_epochs, since,
@@ -196,9 +196,19 @@ impl Live {
         self.0.rooms.lock().expect("nothing panics while it holds the rooms")
     }
 
+    /// Sockets in the rooms of this node.
+    pub fn sockets(&self) -> HashMap<ShowId, usize> {
+        self.lock_rooms().iter().map(|(show, room)| (*show, room.open.load(Ordering::Relaxed))).collect()
+    }
+
     /// Sockets in all rooms of this node.
     pub fn open_sockets(&self) -> usize {
-        self.lock_rooms().values().map(|it| it.open.load(Ordering::Relaxed)).sum()
+        self.sockets().values().sum()
+    }
+
+    /// The name of this node, anew with each start.
+    pub fn node(&self) -> NodeId {
+        self.0.node
     }
 
     /// Viewers of this node who are too far behind for a replay.

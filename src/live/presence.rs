@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -50,8 +49,7 @@ struct PresenceRow {
 }
 
 async fn tell(live: &Live, told: &mut Told) -> Result<()> {
-    let open: HashMap<ShowId, usize> =
-        live.lock_rooms().iter().map(|(show, room)| (*show, room.open.load(Ordering::Relaxed))).collect();
+    let open = live.sockets();
     let fresh = told.at.is_some_and(|it| it.elapsed() < REPEAT);
     if told.sockets == open && (fresh || open.is_empty()) {
         return Ok(());

@@ -30,6 +30,7 @@ use crate::db::{Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, SaleId, ShowId};
 use crate::money::Currency;
+use crate::pulse::Outcome;
 use crate::refusal::refused;
 use crate::request::{Arrived, Object, Once, Page, Paged, Path};
 use crate::units::Units;
@@ -129,7 +130,14 @@ async fn hold(
         seen: opaque("seen", new.seen)?,
         metadata: opaque("metadata", new.metadata)?,
     };
-    match app.checkout.hold(show, request, again).await? {
+    let answer = app.checkout.hold(show, request, again).await;
+    let outcome = match &answer {
+        Ok(Answer::Granted(_)) => Outcome::Granted,
+        Ok(_) => Outcome::Refused,
+        Err(_) => Outcome::Failed,
+    };
+    app.pulse.answered(show, outcome, arrived.head.elapsed());
+    match answer? {
         Answer::Granted(it) => Ok((StatusCode::CREATED, Json(HoldAnswer::from(it))).into_response()),
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to a hold: {other:?}").into()),
@@ -225,7 +233,7 @@ async fn free(
     // Whether it is the first one with its key does not matter: what is free already stays free.
     once.claim(&mut tx, &caller).await?;
     tx.commit().await?;
-    match app.checkout.control(show, Command::FreeByHost { hold_id }).await? {
+    match app.checkout.act(show, Command::FreeByHost { hold_id }, caller.did("hold.free", hold_id)).await? {
         Answer::Hold(it) => Ok(Json(it.into())),
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to freeing a hold: {other:?}").into()),

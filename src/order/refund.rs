@@ -47,7 +47,7 @@ async fn create(
     tx.commit().await?;
     let NewRefund { instead_of, amount_minor, restock } = once.body;
     let command = Command::Refund { refund_id, order_id, instead_of, amount_minor, restock };
-    let refund = match app.checkout.control(show, command).await? {
+    let refund = match app.checkout.act(show, command, caller.did("order.refund", order_id)).await? {
         Answer::Refund(it) => it,
         Answer::Refused(it) => return Err(refused(it)),
         other => return Err(anyhow::anyhow!("not an answer to a refund: {other:?}").into()),

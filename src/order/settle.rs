@@ -382,7 +382,7 @@ async fn create(app: &App, payment_id: PaymentId) -> Result<Turned> {
             app.checkout.control(payment.show_id, Command::PaymentAbandoned { payment_id }).await?;
             Ok(Turned::Past(unsettled(app, payment_id).await?))
         }
-        Err(error) => Err(unreachable(error)),
+        Err(error) => Err(unreachable(app, error)),
     }
 }
 
@@ -440,7 +440,7 @@ async fn cancel_at_provider(app: &App, payment: &Unsettled) -> Result<Option<Dur
         Ok(intent) => intent,
         // The buyer was faster, or the bank still thinks: the intent says which.
         Err(ProviderError::Refused { intent: Some(intent), .. }) => *intent,
-        Err(error) => return Err(unreachable(error)),
+        Err(error) => return Err(unreachable(app, error)),
     };
     let settled = intent.status.is_final();
     follow(app, payment.show_id, payment.payment_id, intent).await?;
@@ -449,7 +449,7 @@ async fn cancel_at_provider(app: &App, payment: &Unsettled) -> Result<Option<Dur
 
 async fn ask(app: &App, payment: &Unsettled) -> Result<()> {
     let intent_id = payment.intent_id.as_deref().context("an open payment has its intent")?;
-    let intent = app.budgets.read.call(app.provider.intent(intent_id)).await.map_err(unreachable)?;
+    let intent = app.budgets.read.call(app.provider.intent(intent_id)).await.map_err(|it| unreachable(app, it))?;
     follow(app, payment.show_id, payment.payment_id, intent).await
 }
 
@@ -483,7 +483,7 @@ async fn act_on(app: &App, event: &WebhookEvent) -> Result<()> {
             Ok(intent) => Some(intent),
             // The provider does not know it: nothing of ours depends on it.
             Err(ProviderError::Refused { .. }) => None,
-            Err(error) => return Err(unreachable(error)),
+            Err(error) => return Err(unreachable(app, error)),
         };
         if let Some(intent) = intent {
             match show_of(app, &intent).await? {
@@ -523,7 +523,7 @@ async fn refund_at_provider(app: &App, refund: &Asked, old: bool) -> Result<()> 
                 // Unless an earlier call of ours has done it, whose key the provider has forgotten by now.
                 refund_made(app, refund_id, intent_id).await?
             }
-            Err(error) => return Err(unreachable(error)),
+            Err(error) => return Err(unreachable(app, error)),
         };
     }
     match made {
@@ -555,7 +555,7 @@ async fn follow_refund(app: &App, show: ShowId, refund_id: RefundId, it: Provide
 
 /// The refund at the provider that an earlier call of ours has made: it carries our id.
 async fn refund_made(app: &App, refund_id: RefundId, intent_id: &str) -> Result<Option<ProviderRefund>> {
-    let known = app.budgets.read.call(app.provider.refunds(intent_id)).await.map_err(unreachable)?;
+    let known = app.budgets.read.call(app.provider.refunds(intent_id)).await.map_err(|it| unreachable(app, it))?;
     Ok(known.into_iter().find(|it| it.refund_id == Some(refund_id)))
 }
 
@@ -567,7 +567,7 @@ async fn refund_event(app: &App, provider_refund_id: &str, intent_id: Option<&st
         Ok(known) => known,
         // The provider does not know the intent: nothing of ours depends on it.
         Err(ProviderError::Refused { .. }) => return Ok(()),
-        Err(error) => return Err(unreachable(error)),
+        Err(error) => return Err(unreachable(app, error)),
     };
     let Some(it) = known.into_iter().find(|it| it.id == provider_refund_id) else { return Ok(()) };
     // Without our id somebody gave the money back by hand, at the provider.
@@ -588,8 +588,9 @@ async fn refund_failed(app: &App, show: ShowId, refund_id: RefundId) -> Result<(
     Ok(())
 }
 
-fn unreachable(error: ProviderError) -> crate::error::Error {
+fn unreachable(app: &App, error: ProviderError) -> crate::error::Error {
     metrics::counter!("showcart_provider_errors_total").increment(1);
+    app.pulse.provider_failed();
     tracing::debug!(%error, "the provider");
     problem(Code::ProviderUnavailable, format!("The payment provider: {error}"))
 }

@@ -11,6 +11,7 @@ mod harness;
 mod check;
 mod checkout;
 mod demo;
+mod desk;
 mod gmv;
 mod contest;
 mod crash;

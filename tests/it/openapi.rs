@@ -388,7 +388,7 @@ both! {
         assert_eq!(call(&shop, HANNA, "closePoll", &ids, None).await["code"], "poll_closed");
 
         for id in ["listShows", "readShow", "listProducts", "readProduct", "listLineup", "listSales", "readHold", "readOrder",
-                   "listOrders", "listRefunds", "listWaiting", "readPin", "listBanners", "listTimers", "listPolls"] {
+                   "listOrders", "listRefunds", "listWaiting", "listActions", "readTimeline", "readPin", "listBanners", "listTimers", "listPolls"] {
             call(&shop, HANNA, id, &ids, None).await;
         }
         assert_eq!(call(&shop, ANN, "listMyOrders", &ids, None).await["items"][0]["state"], "paid");

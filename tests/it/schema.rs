@@ -212,7 +212,7 @@ both! {
         let entries = types_of(&schema, "Entry");
         let unheard: Vec<&str> = entries.difference(&heard).map(String::as_str).collect();
         assert_eq!(unheard, rare);
-        for gauge in ["viewers", "gmv", "poll", "units", "stock"] {
+        for gauge in ["viewers", "gmv", "action", "poll", "units", "stock"] {
             assert!(heard.contains(gauge), "{gauge} in {heard:?}");
         }
     }
