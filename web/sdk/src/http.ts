@@ -1,5 +1,5 @@
 import type { Environment } from "./environment.js";
-import { UnansweredError } from "./errors.js";
+import { ClosedError, UnansweredError } from "./errors.js";
 import type { Problem } from "./protocol.js";
 import type { Tokens } from "./token.js";
 import { pause, within } from "./waiting.js";
@@ -33,6 +33,8 @@ export class Http {
   readonly #environment: Environment;
   readonly #tokens: Tokens;
   readonly #server: string;
+  /** Aborted when the show is closed. */
+  readonly #closing = new AbortController();
 
   constructor(environment: Environment, tokens: Tokens, server: string) {
     this.#environment = environment;
@@ -43,26 +45,48 @@ export class Http {
   /**
    * Gives the server's answer, or its refusal.
    *
-   * @throws UnansweredError when no answer came within a minute.
+   * @throws UnansweredError when no answer came within a minute; ClosedError when the show was closed before.
    */
   async request<T>(request: HttpRequest): Promise<Reply<T>> {
     const { clock, random } = this.#environment;
     const start = clock.monotonic();
     let isRepetition = request.isRepetition === true;
     for (let pauseMs = AGAIN_MS; ; pauseMs = Math.min(pauseMs * 2, AGAIN_MAX_MS)) {
-      const attempt = await this.#attempt<T>({ ...request, isRepetition });
+      const attempt = await this.#unlessClosed(this.#attempt<T>({ ...request, isRepetition }));
       if ("reply" in attempt) return attempt.reply;
       const ms = attempt.again.afterMs ?? pauseMs * (0.5 + random() / 2);
       if (clock.monotonic() - start + ms > PATIENCE_MS) {
         throw new UnansweredError("The server gives no answer.", { cause: attempt.again.cause });
       }
-      await pause(clock, ms);
+      await this.#unlessClosed(pause(clock, ms));
       isRepetition = true;
+    }
+  }
+
+  /** Gives up what is on its way. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #unlessClosed<T>(promise: Promise<T>): Promise<T> {
+    const { signal } = this.#closing;
+    let close = () => {};
+    const closed = new Promise<never>((_, reject) => {
+      close = () => reject(new ClosedError());
+      signal.addEventListener("abort", close);
+    });
+    if (signal.aborted) close();
+    try {
+      return await Promise.race([promise, closed]);
+    } finally {
+      signal.removeEventListener("abort", close);
     }
   }
 
   async #attempt<T>(request: HttpRequest): Promise<Attempt<T>> {
     const abort = new AbortController();
+    const end = () => abort.abort();
+    this.#closing.signal.addEventListener("abort", end);
     const late = () => new UnansweredError("The request took too long.");
     try {
       return await within(this.#environment.clock, TRY_MS, this.#authorised<T>(request, abort.signal), late);
@@ -70,7 +94,8 @@ export class Http {
       // Whether it was carried out is not known.
       return { again: { afterMs: null, cause } };
     } finally {
-      abort.abort();
+      end();
+      this.#closing.signal.removeEventListener("abort", end);
     }
   }
 

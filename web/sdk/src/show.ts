@@ -60,6 +60,7 @@ export class Show {
   readonly #tokens: Tokens;
   readonly #renewal: Renewal;
   readonly #connection: Connection;
+  readonly #http: Http;
   readonly #votes: Votes;
   readonly #log = new LogPosition();
   readonly #isAligned: boolean;
@@ -115,10 +116,10 @@ export class Show {
     });
 
     this.#votes = new Votes(environment, (message) => this.#connection.send(message));
-    const http = new Http(environment, this.#tokens, this.#server);
+    this.#http = new Http(environment, this.#tokens, this.#server);
     this.checkout = new Checkout({
       environment,
-      http,
+      http: this.#http,
       tokens: this.#tokens,
       storage,
       mine: this.#mine,
@@ -194,7 +195,10 @@ export class Show {
     return counts;
   }
 
-  /** Stops watching. What was subscribed to says nothing more. */
+  /**
+   * Stops watching: what was subscribed to says nothing more, and what is on its way fails with `ClosedError`. A purchase on
+   * its way keeps its key, so that whoever comes back can go on with it.
+   */
   close(): void {
     this.#connection.close("by_caller");
   }
@@ -223,6 +227,7 @@ export class Show {
   #ended(): void {
     this.#alignment.stop();
     this.#votes.close();
+    this.#http.close();
   }
 
   #heard(message: ServerMessage): void {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle, tokenOf, World } from "./fake.js";
 import * as say from "./scenes.js";
-import { connect, RefusedError, type Show, UnansweredError } from "./sdk.js";
+import { ClosedError, connect, RefusedError, type Show, UnansweredError } from "./sdk.js";
 
 interface Request {
   readonly method: string;
@@ -101,9 +101,10 @@ test("two taps are one wish", async () => {
 test("a wish without an answer survives a reload: same key, same body", async () => {
   const { world, show } = enter();
   const before = shop(world, "no answer");
-  void show.checkout.hold(LINES, { seen: { price_minor: 1_900 } });
+  const lost = assert.rejects(show.checkout.hold(LINES, { seen: { price_minor: 1_900 } }), ClosedError);
   await settle();
   show.close();
+  await lost;
 
   const { show: reloaded } = enter(world);
   const after = shop(world, { status: 201, body: hold() });
@@ -118,8 +119,10 @@ test("a wish without an answer survives a reload: same key, same body", async ()
 test("a wish of another buyer, or of long ago, is nobody's", async () => {
   const { world, show } = enter();
   shop(world, "no answer");
-  void show.checkout.hold(LINES);
+  const lost = assert.rejects(show.checkout.hold(LINES), ClosedError);
   await settle();
+  show.close();
+  await lost;
   assert.deepEqual(await enter(world, "bob").show.checkout.unanswered(), []);
   world.clock.sleep(600_000);
   assert.deepEqual(await enter(world).show.checkout.unanswered(), []);
@@ -134,6 +137,19 @@ test("a wish that nobody answers is given up after a minute, and keeps its key",
   const again = shop(world, { status: 201, body: hold() });
   await show.checkout.hold(LINES);
   assert.equal(keyOf(again[0]), keyOf(requests[0]));
+});
+
+test("closing the show gives up what is on its way", async () => {
+  const { world, show } = enter();
+  const requests = shop(world, "no network");
+  const result = assert.rejects(show.checkout.hold(LINES), ClosedError);
+  await settle();
+  show.close();
+  await result;
+  await world.clock.advance(60_000);
+  assert.equal(requests.length, 1);
+  assert.equal(world.storage.items.size, 1);
+  await assert.rejects(show.checkout.hold(LINES), ClosedError);
 });
 
 test("an answer that is cut off is asked for again", async () => {

@@ -86,20 +86,20 @@ export class FakeSocket implements SocketLike {
 
   /** The server says something. */
   hear(message: object): void {
-    this.#tell("message", { data: JSON.stringify(message) });
+    this.#tell({ type: "message", data: JSON.stringify(message) });
   }
 
   /** The server, or the network, ends the connection. */
   end(code = 1006): void {
-    this.#tell("close", { code, reason: "" });
+    this.#tell({ type: "close", code, reason: "" });
   }
 
   saidOf(type: string): ClientMessageText[] {
     return this.said.filter((it) => it.type === type);
   }
 
-  #tell(type: string, event: SocketEvent): void {
-    for (const listener of this.#listeners) if (listener.type === type) listener.call(event);
+  #tell(event: SocketEvent): void {
+    for (const listener of this.#listeners) if (listener.type === event.type) listener.call(event);
   }
 }
 
