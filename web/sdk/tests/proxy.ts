@@ -13,7 +13,7 @@ export interface Weather {
   readonly delayMs: number;
   /** Half of a frame, or of an answer, and then nothing: the connection is cut. */
   readonly cut: number;
-  /** Nothing more comes, and nobody says so. */
+  /** Nothing more comes, and nobody says so: behind the hello, because a line without one is given up only after 15 s. */
   readonly stall: number;
 }
 
@@ -102,7 +102,7 @@ export class Proxy {
       road.send(bytes.subarray(0, bytes.length / 2), 0);
       return road.then(cut);
     }
-    if (happens(stall)) {
+    if (happens(stall) && road.carried > 2) {
       this.counts.stalled += 1;
       return road.block();
     }
@@ -123,12 +123,15 @@ export class Proxy {
 class Road {
   readonly #client: Socket;
   #last: Promise<void> = Promise.resolve();
+  /** How many pieces went out. */
+  carried = 0;
 
   constructor(client: Socket) {
     this.#client = client;
   }
 
   send(bytes: Buffer, lateMs: number): void {
+    this.carried += 1;
     this.#last = this.#last.then(async () => {
       if (lateMs > 0) await new Promise((resolve) => setTimeout(resolve, lateMs));
       if (this.#client.writable) this.#client.write(bytes);

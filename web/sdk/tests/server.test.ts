@@ -15,7 +15,7 @@ import { Host, Server } from "./server.js";
 const SEEDS = (process.env["SEEDS"] ?? "1,2").split(",").map(Number);
 const STORM: Weather = { double: 0.2, delay: 0.15, delayMs: 80, cut: 0.04, stall: 0.01 };
 const VIEWERS = 5;
-const ROUNDS = 8;
+const ROUNDS = 6;
 
 let server: Server;
 let host: Host;
