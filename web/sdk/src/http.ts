@@ -54,7 +54,8 @@ export class Http {
     for (let pauseMs = AGAIN_MS; ; pauseMs = Math.min(pauseMs * 2, AGAIN_MAX_MS)) {
       const attempt = await this.#unlessClosed(this.#attempt<T>({ ...request, isRepetition }));
       if ("reply" in attempt) return attempt.reply;
-      const ms = attempt.again.afterMs ?? pauseMs * (0.5 + random() / 2);
+      // Those who were told the same time do not come back in one moment.
+      const ms = (attempt.again.afterMs ?? pauseMs / 2) + (random() * pauseMs) / 2;
       if (clock.monotonic() - start + ms > PATIENCE_MS) {
         throw new UnansweredError("The server gives no answer.", { cause: attempt.again.cause });
       }

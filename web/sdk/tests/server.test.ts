@@ -35,12 +35,18 @@ class Browser {
   readonly errors: unknown[] = [];
   /** How often it was connected. */
   connections = 0;
+  /** What the server said, by type. */
+  readonly heard: string[] = [];
 
   constructor(options: Omit<ShowOptions, "environment">, random: Random, storage = new MemoryStorage()) {
     this.show = connect({
       ...options,
       environment: {
-        socket: (url, protocols) => new WebSocket(url, protocols),
+        socket: (url, protocols) => {
+          const socket = new WebSocket(url, protocols);
+          socket.on("message", (data) => this.heard.push((JSON.parse(String(data)) as { type: string }).type));
+          return socket;
+        },
         storage,
         // A tenth of the usual waits: the jitter is what is waited for.
         random: () => random() / 10,
@@ -298,11 +304,12 @@ test("what the server refuses for good ends the connection, with its reason", as
 
 test("an open socket takes a newer token", async (t) => {
   const set = await stage("renewal");
-  // The first token says that it ends in a minute, so it is renewed at once; the server reads its signature, not ours.
+  // The first token says that it ends in a minute, so it is renewed at once.
   const tokens = [server.token("viewer", "ann", 1), server.token("viewer", "ann", 10)];
   const browser = new Browser({ server: server.address, showId: set.showId, token: () => tokens.shift() ?? assert.fail("asked too often") }, seeded(7));
   t.after(() => browser.show.close());
   await browser.hasScene();
   await sayTheEnd(set, [browser]);
   assert.deepEqual([tokens.length, browser.connections, browser.errors], [0, 1, []]);
+  assert.deepEqual(browser.heard.filter((it) => it === "token" || it === "problem"), ["token"]);
 });

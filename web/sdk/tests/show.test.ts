@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { settle, tokenOf, World } from "./fake.js";
 import * as say from "./scenes.js";
 import { ClosedError, connect, type ConnectionState, type Entry, RefusedError, type ShowOptions, UnansweredError } from "./sdk.js";
@@ -277,6 +279,14 @@ test("a back end that gives no token is asked again", async () => {
   assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.good"]);
 });
 
+test("a token function that gives no text has given no token; a line break is no part of one", async () => {
+  const tokens: unknown[] = [undefined, "good\n"];
+  const { world, statuses } = await watch({ token: () => tokens.shift() as string });
+  assert.deepEqual(statuses(), ["connecting", "waiting no_token"]);
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.good"]);
+});
+
 test("a token function that never answers is given up", async () => {
   const { world, statuses } = await watch({ token: () => new Promise<string>(() => {}) });
   await world.clock.advance(30_000);
@@ -458,6 +468,8 @@ test("a vote is sent again after busy, after a new connection and after silence,
   assert.deepEqual(world.socket.saidOf("vote"), [{ type: "vote", poll_id: say.POLL, choice: 1 }]);
   world.socket.hear({ type: "voted", t: say.T0, poll_id: say.POLL, choice: 1 });
   assert.equal(await vote, 1);
+  // A list that was read before the vote does not hide it.
+  world.socket.hear(say.mine(10));
   assert.deepEqual(show.mine.get()?.votes, { [say.POLL]: 1 });
   await world.clock.advance(10_000);
   assert.equal(world.socket.saidOf("vote").length, 1);
@@ -486,3 +498,40 @@ test("a vote without any answer is given up after two minutes", async () => {
   await world.clock.advance(120_000);
   await vote;
 });
+
+// ---- A long show ---------------------------------------------------------------------------------------------------------
+
+test("36,000 entries leave nothing behind", async () => {
+  const world = new World();
+  const options = { pictureTime: () => world.clock.now() - 2_000, environment: world.environment };
+  const show = connect({ server: "https://live.shop.example", showId: say.SHOW, ...options });
+  await settle();
+  world.socket.hear(say.hello());
+  world.socket.hear(say.snapshot(0));
+  let heard = 0;
+  show.onEntry(() => void (heard += 1));
+  const collect = garbageCollector();
+  let seq = 0;
+  const run = async (seconds: number) => {
+    for (let beat = 0; beat < seconds * 10; beat += 1) {
+      // 200 entries a second, in ten frames.
+      const entries = Array.from({ length: 20 }, () => ((seq += 1), say.pin(seq, world.clock.now())));
+      world.socket.hear(say.frame(seq - 20, seq, entries, { viewers: [seq, seq, world.clock.now()] }, world.clock.now()));
+      world.clock.sleep(100);
+      if (beat % 20 === 0) await world.clock.advance(0);
+    }
+    await world.clock.advance(5_000);
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = await run(30);
+  const after = await run(150);
+  assert.equal(heard, 36_000);
+  assert.ok(after < before * 1.05, `${before} bytes before, ${after} after`);
+});
+
+/** Node gives it only to those who ask. */
+function garbageCollector(): () => void {
+  setFlagsFromString("--expose-gc");
+  return runInNewContext("gc") as () => void;
+}
