@@ -15,23 +15,24 @@ export interface Weather {
   readonly cut: number;
   /** Nothing more comes, and nobody says so: behind the hello, because a line without one is given up only after 15 s. */
   readonly stall: number;
+  /** A request arrives, and its answer is lost with the connection. */
+  readonly lose: number;
 }
 
-export const CALM: Weather = { double: 0, delay: 0, delayMs: 0, cut: 0, stall: 0 };
+export const CALM: Weather = { double: 0, delay: 0, delayMs: 0, cut: 0, stall: 0, lose: 0 };
 
 export interface Counts {
   doubled: number;
   delayed: number;
   cut: number;
   stalled: number;
+  lost: number;
   connections: number;
 }
 
 export class Proxy {
   weather: Weather = CALM;
-  /** Requests arrive, and their answers are lost: only of HTTP, WebSockets go on. */
-  losesAnswers = false;
-  readonly counts: Counts = { doubled: 0, delayed: 0, cut: 0, stalled: 0, connections: 0 };
+  readonly counts: Counts = { doubled: 0, delayed: 0, cut: 0, stalled: 0, lost: 0, connections: 0 };
   readonly #random: Random;
   readonly #upstream: () => number;
   readonly #listener: NetServer;
@@ -89,7 +90,11 @@ export class Proxy {
     const road = new Road(client);
     server.on("data", (bytes) => {
       if (isSocket === true) for (const piece of pieces.read(bytes)) this.#carry(road, piece.bytes, piece.isText, cut);
-      else if (!this.losesAnswers) this.#carry(road, bytes, false, cut);
+      else if (this.#random() >= this.weather.lose) this.#carry(road, bytes, false, cut);
+      else {
+        this.counts.lost += 1;
+        cut();
+      }
     });
   }
 
