@@ -96,6 +96,9 @@ test("entries change the scene, and are told once and in order", async () => {
   assert.deepEqual(seqs(), [11, 12, 15]);
   assert.deepEqual(pins, ["The lamp, and the scene has The lamp"]);
   assert.deepEqual(Object.keys(show.part("timers").get() ?? {}), ["ovl_11", "ovl_15"]);
+  world.socket.hear(say.frame(15, 16, [{ seq: 16, at: say.T0, type: "pin.cleared", data: { version: 17 } }]));
+  world.socket.hear(say.frame(10, 12, [say.timer(11), say.pin(12)]));
+  assert.equal(show.part("pin").get(), null, "an old frame does not bring the past back");
 });
 
 test("a gap leads back to the server, from the position before it", async () => {
