@@ -9,14 +9,22 @@ import { within } from "./waiting.js";
 
 /** How the show is connected. */
 export type ConnectionState =
-  | { readonly status: "connecting"; /** Why there is no connection yet; null at the first try. */ readonly reason: DisconnectReason | null }
+  | {
+      readonly status: "connecting";
+      /** Why there is no connection yet; null at the first try. */ readonly reason: DisconnectReason | null;
+    }
   | { readonly status: "open"; readonly role: Role }
-  | { readonly status: "waiting"; readonly reason: DisconnectReason; /** When it is tried again, by the device's clock. */ readonly retryAt: number }
+  | {
+      readonly status: "waiting";
+      readonly reason: DisconnectReason;
+      /** When it is tried again, by the device's clock. */ readonly retryAt: number;
+    }
   /** The device says that it has no network. */
   | { readonly status: "offline" }
   /** It is not tried again. */
   | { readonly status: "closed"; readonly reason: DisconnectReason };
 
+/** What a connection works with, and whom it tells. */
 export interface ConnectionOptions {
   readonly environment: Environment;
   readonly tokens: Tokens;

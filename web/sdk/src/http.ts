@@ -12,6 +12,7 @@ const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
 const AGAIN_MAX_MS = 8_000;
 
+/** One request, which may be sent several times. */
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "DELETE";
   /** Behind the server's address, from `/v1`. */
@@ -26,9 +27,13 @@ export interface HttpRequest {
 /** What the server said in the end. */
 export type Reply<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: Problem };
 
-type Attempt<T> = { readonly reply: Reply<T> } | { readonly again: { readonly afterMs: number | null; readonly cause: unknown } };
+type Attempt<T> =
+  { readonly reply: Reply<T> } | { readonly again: { readonly afterMs: number | null; readonly cause: unknown } };
 
-/** Asks until there is an answer: what has a key, and what may be done twice, is repeated after time-outs and refusals to work. */
+/**
+ * Asks until there is an answer: what has a key, and what may be done twice, is repeated after time-outs and refusals
+ * to work.
+ */
 export class Http {
   readonly #environment: Environment;
   readonly #tokens: Tokens;
@@ -135,7 +140,13 @@ async function problemOf(response: Response): Promise<Problem> {
   const { status, statusText } = response;
   const body: unknown = await response.json().catch(() => null);
   if (typeof body === "object" && body !== null && "code" in body && "detail" in body) return body as Problem;
-  return { type: "about:blank", title: statusText, status, code: `http_${status}`, detail: `The answer is ${status} ${statusText}.` };
+  return {
+    type: "about:blank",
+    title: statusText,
+    status,
+    code: `http_${status}`,
+    detail: `The answer is ${status} ${statusText}.`,
+  };
 }
 
 /** `Retry-After` in milliseconds, when it is a number of seconds. */

@@ -17,8 +17,8 @@ const OVERLAP_MS = 1_000;
 const NOTHING: Mine = { holds: [], orders: [], votes: {} };
 
 /**
- * Keeps what the buyer has: the server's list, the entries for this buyer alone that came after it, and the answers to this
- * page's own purchases, for which there are no entries.
+ * Keeps what the buyer has: the server's list, the entries for this buyer alone that came after it, and the answers to
+ * this page's own purchases, for which there are no entries.
  */
 export class MineKeeper {
   readonly #value: Value<Mine | null>;
@@ -84,7 +84,15 @@ export class MineKeeper {
   /** The answer to a payment that was begun, or an order as it was read. */
   noteOrder(order: Order): void {
     const { order_id, hold_id, state, lines, amount_minor, currency, payment } = order;
-    this.#note(order.created_at, { order_id, hold_id, state, lines, amount_minor, currency, deadline: payment.deadline });
+    this.#note(order.created_at, {
+      order_id,
+      hold_id,
+      state,
+      lines,
+      amount_minor,
+      currency,
+      deadline: payment.deadline,
+    });
   }
 
   noteVote(pollId: PollId, choice: number): void {
@@ -136,7 +144,11 @@ function apply(mine: Mine, entry: Entry): Mine {
   }
 }
 
-function withState(mine: Mine, { order_id, hold_id }: { order_id: MyOrder["order_id"]; hold_id: HoldId }, state: MyOrder["state"]): Mine {
+function withState(
+  mine: Mine,
+  { order_id, hold_id }: { order_id: MyOrder["order_id"]; hold_id: HoldId },
+  state: MyOrder["state"],
+): Mine {
   const known = mine.orders.find((it) => it.order_id === order_id);
   if (known !== undefined) return withThing(mine, { ...known, state });
   const hold = mine.holds.find((it) => it.hold_id === hold_id);

@@ -10,7 +10,19 @@ import { LogPosition, type Told } from "./log.js";
 import { type Mine, MineKeeper } from "./mine.js";
 import { Listeners, type Observable, select, type Unsubscribe, Value } from "./observable.js";
 import type {
-  Entry, EntryType, Frame, GaugeName, GaugeValue, Hello, Millis, PollId, Refused, Scene, ServerMessage, ShowId, Snapshot,
+  Entry,
+  EntryType,
+  Frame,
+  GaugeName,
+  GaugeValue,
+  Hello,
+  Millis,
+  PollId,
+  Refused,
+  Scene,
+  ServerMessage,
+  ShowId,
+  Snapshot,
   WireGauge,
 } from "./protocol.js";
 import { Renewal } from "./renewal.js";
@@ -19,13 +31,14 @@ import { Storage } from "./storage.js";
 import { type TokenFunction, Tokens } from "./token.js";
 import { Votes } from "./votes.js";
 
+/** Which show, whose eyes, and with what. */
 export interface ShowOptions {
   /** The server's address, such as `https://live.shop.example`; with a path when it does not stand at the root. */
   readonly server: string;
   readonly showId: ShowId;
   /**
-   * The viewer's token, or a function that gives a fresh one whenever it is needed. Without it the viewer is a guest, who is
-   * the same guest in this browser for 30 days.
+   * The viewer's token, or a function that gives a fresh one whenever it is needed. Without it the viewer is a guest,
+   * who is the same guest in this browser for 30 days.
    */
   readonly token?: string | TokenFunction;
   /** The programme time of the picture on screen: then what happens on stage is shown when the picture shows it. */
@@ -162,8 +175,9 @@ export class Show {
   }
 
   /**
-   * Calls `listener` with each entry of a type, once and in order, also across reconnects; the scene contains it already.
-   * What happened before a snapshot is in the scene alone: entries that nobody needs to hear any more are not told.
+   * Calls `listener` with each entry of a type, once and in order, also across reconnects; the scene contains it
+   * already. What happened before a snapshot is in the scene alone: entries that nobody needs to hear any more are not
+   * told.
    */
   on<T extends EntryType>(type: T, listener: (entry: Entry<T>) => void): Unsubscribe {
     const listeners = this.#byType.get(type) ?? new Listeners<Entry>(this.#environment.reportError);
@@ -183,8 +197,8 @@ export class Show {
   }
 
   /**
-   * Votes for a choice of a poll, by its place from 0. Gives the choice that counts, which is another one when this viewer
-   * has voted before.
+   * Votes for a choice of a poll, by its place from 0. Gives the choice that counts, which is another one when this
+   * viewer has voted before.
    *
    * @throws RefusedError with `poll_closed`, `guests_may_not_vote`, `rate_limited`, `invalid`, `not_found` or `forbidden`;
    * UnansweredError after two minutes without an answer; ClosedError.
@@ -196,8 +210,8 @@ export class Show {
   }
 
   /**
-   * Stops watching: what was subscribed to says nothing more, and what is on its way fails with `ClosedError`. A purchase on
-   * its way keeps its key, so that whoever comes back can go on with it.
+   * Stops watching: what was subscribed to says nothing more, and what is on its way fails with `ClosedError`. A
+   * purchase on its way keeps its key, so that whoever comes back can go on with it.
    */
   close(): void {
     this.#connection.close("by_caller");
@@ -279,7 +293,10 @@ export class Show {
     this.#alignment.add(items.filter(({ item }) => waitsForPicture(item)));
   }
 
-  /** Makes it the present: the scene and the gauges first, so that whoever hears of an entry finds them as they are then. */
+  /**
+   * Makes it the present: the scene and the gauges first, so that whoever hears of an entry finds them as they are
+   * then.
+   */
   #show(items: readonly Item[]): void {
     const told = items.filter((item) => "entry" in item);
     const before = this.#scene.get();
@@ -296,12 +313,11 @@ export class Show {
 }
 
 /**
- * What belongs to the picture: the show's beginning and end, pins, banners, timers, polls and their tallies. What decides about
- * buying never waits: sales, the line-up with its prices, units, and all that is this buyer's alone. The two kinds touch
- * different parts of the scene, so each keeps its own order.
+ * What belongs to the picture: the show's beginning and end, pins, banners, timers, polls and their tallies. What
+ * decides about buying never waits: sales, the line-up with its prices, units, and all that is this buyer's alone. The
+ * two kinds touch different parts of the scene, so each keeps its own order.
  */
 function waitsForPicture(item: Item): boolean {
   const name = "entry" in item ? item.entry.type : item.gauge[0];
   return /^(show|pin|banner|timer)\.|^poll[.:]/.test(name);
 }
-

@@ -59,9 +59,15 @@ test("a picture that is far behind holds nothing longer than the limit", async (
 
 test("what is late already waits only for the rest of the limit", async () => {
   const { clock, alignment, released } = setUp({ lag: 60_000, limitMs: 5_000 });
-  alignment.add([{ item: "old", at: clock.now() - 4_000 }, { item: "older", at: clock.now() - 6_000 }]);
+  alignment.add([
+    { item: "old", at: clock.now() - 4_000 },
+    { item: "older", at: clock.now() - 6_000 },
+  ]);
   // It came behind `old` and is due: order is kept, so `old` comes with it.
-  assert.deepEqual(released.map((it) => it.item), ["old", "older"]);
+  assert.deepEqual(
+    released.map((it) => it.item),
+    ["old", "older"],
+  );
 });
 
 test("a picture that stands still holds things until the limit", async () => {
@@ -100,7 +106,10 @@ test("a picture that disappears releases everything at once", async () => {
 
 test("order is kept, also when an entry tells of an earlier moment than the one before it", async () => {
   const { clock, alignment, names } = setUp({ lag: 3_000 });
-  alignment.add([{ item: "later", at: clock.now() }, { item: "earlier", at: clock.now() - 2_000 }]);
+  alignment.add([
+    { item: "later", at: clock.now() },
+    { item: "earlier", at: clock.now() - 2_000 },
+  ]);
   await clock.advance(2_000);
   assert.deepEqual(names(), [], "the second one waits behind the first");
   await clock.advance(1_200);

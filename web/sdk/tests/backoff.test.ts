@@ -48,7 +48,9 @@ test("every close code, entry and problem of the socket's schema is known here",
     readonly CloseCode: { readonly oneOf: { readonly const: number }[] };
   }
   const definitions = (JSON.parse(schema) as { readonly $defs: Definitions }).$defs;
-  for (const { properties } of definitions.Entry.oneOf) assert.ok(protocol.includes(`"${properties.type.const}":`), properties.type.const);
+  for (const { properties } of definitions.Entry.oneOf)
+    assert.ok(protocol.includes(`"${properties.type.const}":`), properties.type.const);
   for (const code of definitions.Problem.properties.code.enum) assert.ok(protocol.includes(`"${code}"`), code);
-  for (const code of definitions.CloseCode.oneOf) assert.ok(backoff.includes(`case ${code.const}:`), String(code.const));
+  for (const code of definitions.CloseCode.oneOf)
+    assert.ok(backoff.includes(`case ${code.const}:`), String(code.const));
 });

@@ -1,4 +1,6 @@
-/** A world that tests hold in their hands: its clock stands still until it is moved, its sockets are played by the test. */
+/**
+ * A world that tests hold in their hands: its clock stands still until it is moved, its sockets are played by the test.
+ */
 
 import type { Cancel, ClientMessageText, Environment, SocketEvent, SocketLike } from "./sdk.js";
 

@@ -13,7 +13,9 @@ export interface Weather {
   readonly delayMs: number;
   /** Half of a frame, or of an answer, and then nothing: the connection is cut. */
   readonly cut: number;
-  /** Nothing more comes, and nobody says so: behind the hello, because a line without one is given up only after 15 s. */
+  /**
+   * Nothing more comes, and nobody says so: behind the hello, because a line without one is given up only after 15 s.
+   */
   readonly stall: number;
   /** A request arrives, and its answer is lost with the connection. */
   readonly lose: number;

@@ -8,7 +8,19 @@ import { MemoryStorage } from "./fake.js";
 import { soon, until } from "./patience.js";
 import { CALM, Proxy, type Weather } from "./proxy.js";
 import { type Random, seeded } from "./random.js";
-import { ClosedError, connect, type Entry, type Pin, type PollId, type ProductId, type SaleId, type Scene, type Show, type ShowId, type ShowOptions } from "./sdk.js";
+import {
+  ClosedError,
+  connect,
+  type Entry,
+  type Pin,
+  type PollId,
+  type ProductId,
+  type SaleId,
+  type Scene,
+  type Show,
+  type ShowId,
+  type ShowOptions,
+} from "./sdk.js";
 import { Host, Server } from "./server.js";
 
 /** Further seeds can be tried with SEEDS=7,8,9. */
@@ -79,7 +91,11 @@ interface Stage {
 
 /** A live show with two products. */
 async function stage(title: string): Promise<Stage> {
-  const { show_id: showId } = await host.call<{ show_id: ShowId }>("POST", "/v1/shows", { title, currency: "EUR", guests_vote: true });
+  const { show_id: showId } = await host.call<{ show_id: ShowId }>("POST", "/v1/shows", {
+    title,
+    currency: "EUR",
+    guests_vote: true,
+  });
   const path = `/v1/shows/${showId}`;
   const products: ProductId[] = [];
   for (const sku of ["lamp", "pan"]) {
@@ -102,57 +118,75 @@ async function startSale({ path, products }: Stage, cap: number): Promise<SaleId
 async function sayTheEnd({ path }: Stage, browsers: readonly Browser[]): Promise<void> {
   const { overlay_id } = await host.call<{ overlay_id: string }>("POST", `${path}/banners`, { text: "The end" });
   const isThere = (banners: Scene["banners"] | null) => banners !== null && overlay_id in banners;
-  await Promise.all(browsers.map(({ show }, index) => until(`browser ${index} sees the end`, show.part("banners"), isThere)));
+  await Promise.all(
+    browsers.map(({ show }, index) => until(`browser ${index} sees the end`, show.part("banners"), isThere)),
+  );
 }
 
 for (const seed of SEEDS) {
-  test(`through a storm every entry comes once, in order, and every vote and every purchase counts once (seed ${seed})`, { timeout: 120_000 }, async (t) => {
-    const random = seeded(seed);
-    const set = await stage(`storm-${seed}`);
-    const proxy = await Proxy.open(random, () => server.port);
-    t.after(() => proxy.close());
-    const guest = (address: string) => new Browser({ server: address, showId: set.showId }, random);
-    const witness = guest(server.address);
-    const buyers = Array.from({ length: BUYERS }, (_, index) => {
-      const token = server.token("viewer", `buyer-${index}`);
-      return new Browser({ server: proxy.address, showId: set.showId, token }, random);
-    });
-    const viewers = [...Array.from({ length: GUESTS }, () => guest(proxy.address)), ...buyers];
-    const all = [witness, ...viewers];
-    t.after(() => all.forEach(({ show }) => show.close()));
-    await Promise.all(all.map((it) => it.hasScene()));
+  test(
+    `through a storm every entry comes once, in order, and every vote and every purchase counts once (seed ${seed})`,
+    { timeout: 120_000 },
+    async (t) => {
+      const random = seeded(seed);
+      const set = await stage(`storm-${seed}`);
+      const proxy = await Proxy.open(random, () => server.port);
+      t.after(() => proxy.close());
+      const guest = (address: string) => new Browser({ server: address, showId: set.showId }, random);
+      const witness = guest(server.address);
+      const buyers = Array.from({ length: BUYERS }, (_, index) => {
+        const token = server.token("viewer", `buyer-${index}`);
+        return new Browser({ server: proxy.address, showId: set.showId, token }, random);
+      });
+      const viewers = [...Array.from({ length: GUESTS }, () => guest(proxy.address)), ...buyers];
+      const all = [witness, ...viewers];
+      t.after(() => all.forEach(({ show }) => show.close()));
+      await Promise.all(all.map((it) => it.hasScene()));
 
-    proxy.weather = STORM;
-    const votes = new Map<PollId, number[]>();
-    const sales: SaleId[] = [];
-    for (let round = 0; round < ROUNDS; round += 1) sales.push(await oneRound(set, round, viewers, buyers, votes));
-    proxy.weather = CALM;
-    await sayTheEnd(set, all);
+      proxy.weather = STORM;
+      const votes = new Map<PollId, number[]>();
+      const sales: SaleId[] = [];
+      for (let round = 0; round < ROUNDS; round += 1) sales.push(await oneRound(set, round, viewers, buyers, votes));
+      proxy.weather = CALM;
+      await sayTheEnd(set, all);
 
-    const fresh = guest(server.address);
-    t.after(() => fresh.show.close());
-    const truth = await fresh.hasScene();
-    const reconnects = viewers.reduce((sum, it) => sum + it.connections - 1, 0);
-    t.diagnostic(`${witness.entries.length} entries, ${reconnects} reconnects, ${JSON.stringify(proxy.counts)}`);
-    assert.ok(reconnects > 0 && proxy.counts.doubled > 0 && proxy.counts.delayed > 0 && proxy.counts.lost > 0, "there was a storm");
-    for (const [index, viewer] of viewers.entries()) {
-      assert.deepEqual(viewer.show.scene.get(), truth, `the scene of viewer ${index}`);
-      assert.deepEqual(viewer.entries, witness.entries, `the entries of viewer ${index}`);
-      assert.deepEqual(viewer.errors, []);
-    }
-    for (const saleId of sales) {
-      const units = fresh.show.gauge(`units:${saleId}`).get();
-      assert.equal(units?.in_checkout, BUYERS, "each buyer has one unit");
-      for (const { show } of viewers) await until("the last value", show.gauge(`units:${saleId}`), (it) => isDeepStrictEqual(it, units));
-    }
-    assert.deepEqual(witness.seqs, [...new Set(witness.seqs)].sort((a, b) => a - b), "the witness heard each once, in order");
-    const results = witness.entries.filter((it) => it.type === "poll.closed").map(({ data }) => data);
-    assert.equal(results.length, ROUNDS);
-    for (const { poll_id, counts } of results) {
-      const cast = votes.get(poll_id) ?? assert.fail(poll_id);
-      assert.deepEqual(counts, [0, 1].map((choice) => cast.filter((it) => it === choice).length), poll_id);
-    }
-  });
+      const fresh = guest(server.address);
+      t.after(() => fresh.show.close());
+      const truth = await fresh.hasScene();
+      const reconnects = viewers.reduce((sum, it) => sum + it.connections - 1, 0);
+      t.diagnostic(`${witness.entries.length} entries, ${reconnects} reconnects, ${JSON.stringify(proxy.counts)}`);
+      assert.ok(
+        reconnects > 0 && proxy.counts.doubled > 0 && proxy.counts.delayed > 0 && proxy.counts.lost > 0,
+        "there was a storm",
+      );
+      for (const [index, viewer] of viewers.entries()) {
+        assert.deepEqual(viewer.show.scene.get(), truth, `the scene of viewer ${index}`);
+        assert.deepEqual(viewer.entries, witness.entries, `the entries of viewer ${index}`);
+        assert.deepEqual(viewer.errors, []);
+      }
+      for (const saleId of sales) {
+        const units = fresh.show.gauge(`units:${saleId}`).get();
+        assert.equal(units?.in_checkout, BUYERS, "each buyer has one unit");
+        for (const { show } of viewers)
+          await until("the last value", show.gauge(`units:${saleId}`), (it) => isDeepStrictEqual(it, units));
+      }
+      assert.deepEqual(
+        witness.seqs,
+        [...new Set(witness.seqs)].sort((a, b) => a - b),
+        "the witness heard each once, in order",
+      );
+      const results = witness.entries.filter((it) => it.type === "poll.closed").map(({ data }) => data);
+      assert.equal(results.length, ROUNDS);
+      for (const { poll_id, counts } of results) {
+        const cast = votes.get(poll_id) ?? assert.fail(poll_id);
+        assert.deepEqual(
+          counts,
+          [0, 1].map((choice) => cast.filter((it) => it === choice).length),
+          poll_id,
+        );
+      }
+    },
+  );
 }
 
 /** What a host does in a few seconds, while everybody votes and some buy. */
@@ -164,20 +198,30 @@ async function oneRound(
   votes: Map<PollId, number[]>,
 ): Promise<SaleId> {
   const { path, products } = set;
-  const { poll_id } = await host.call<{ poll_id: PollId }>("POST", `${path}/polls`, { question: `Round ${round}?`, choices: ["yes", "no"] });
-  const cast = viewers.map(({ show }, index) => soon(`a vote in round ${round}`, show.vote(poll_id, (index + round) % 2)));
+  const { poll_id } = await host.call<{ poll_id: PollId }>("POST", `${path}/polls`, {
+    question: `Round ${round}?`,
+    choices: ["yes", "no"],
+  });
+  const cast = viewers.map(({ show }, index) =>
+    soon(`a vote in round ${round}`, show.vote(poll_id, (index + round) % 2)),
+  );
   await host.call("PUT", `${path}/pin`, { product_id: products[round % 2] });
   const banner = await host.call("POST", `${path}/banners`, { text: `Round ${round}` });
   const timer = await host.call("POST", `${path}/timers`, { label: `Round ${round}`, duration_ms: 600_000 });
   // One unit for each buyer, and not one more: who asks twice takes another one's.
   const saleId = await startSale(set, buyers.length);
-  const bought = buyers.map(({ show }) => soon(`a hold in round ${round}`, show.checkout.hold([{ sale_id: saleId, quantity: 1 }])));
+  const bought = buyers.map(({ show }) =>
+    soon(`a hold in round ${round}`, show.checkout.hold([{ sale_id: saleId, quantity: 1 }])),
+  );
   await host.call("POST", `${path}/timers/${timer["overlay_id"]}/extend`, { by_ms: 60_000 });
   // One overlay of each round stays on stage.
   if (round % 2 === 0) await host.call("DELETE", `${path}/banners/${banner["overlay_id"]}`);
   else await host.call("POST", `${path}/timers/${timer["overlay_id"]}/stop`);
   votes.set(poll_id, await Promise.all(cast));
-  assert.deepEqual((await Promise.all(bought)).map((it) => it.status), buyers.map(() => "held"));
+  assert.deepEqual(
+    (await Promise.all(bought)).map((it) => it.status),
+    buyers.map(() => "held"),
+  );
   await host.call("POST", `${path}/sales/${saleId}/end`);
   if (round % 3 === 0) await host.call("DELETE", `${path}/pin`);
   await host.call("POST", `${path}/polls/${poll_id}/close`);
@@ -215,10 +259,16 @@ test("a purchase whose answer was lost goes on after a reload: the same hold, pa
   const { show } = page;
   const mine = await until("the buyer's own list", show.mine, (it) => it !== null);
   const pending = await show.checkout.unanswered();
-  assert.deepEqual(pending.map((it) => it.lines), [lines]);
+  assert.deepEqual(
+    pending.map((it) => it.lines),
+    [lines],
+  );
   const held = await soon("the hold again", show.checkout.hold(lines));
   assert.ok(held.status === "held", JSON.stringify(held));
-  assert.deepEqual(mine?.holds.map((it) => it.hold_id), [held.hold.hold_id]);
+  assert.deepEqual(
+    mine?.holds.map((it) => it.hold_id),
+    [held.hold.hold_id],
+  );
   assert.deepEqual(await show.checkout.unanswered(), []);
   const sales = await host.call<{ sale_id: SaleId; held: number }[]>("GET", `${set.path}/sales`);
   assert.equal(sales.find((it) => it.sale_id === saleId)?.held, 1);
@@ -232,13 +282,23 @@ test("a purchase whose answer was lost goes on after a reload: the same hold, pa
   const paid = await soon("the order", show.checkout.pay(held.hold.hold_id));
   assert.ok(paid.status === "open", JSON.stringify(paid));
   assert.equal((await soon("a decline", show.sandbox.confirm(paid.order, "tok_decline"))).error?.code, "card_declined");
-  assert.equal((await soon("the bank's question", show.sandbox.confirm(paid.order, "tok_3ds"))).status, "requires_action");
+  assert.equal(
+    (await soon("the bank's question", show.sandbox.confirm(paid.order, "tok_3ds"))).status,
+    "requires_action",
+  );
   assert.equal((await soon("the buyer's answer", show.sandbox.authenticate(paid.order, "pass"))).status, "succeeded");
   assert.equal((await soon("the confirmation", confirmed)).data.order_id, paid.order.order_id);
   await until("the order is paid", show.mine, (it) => it?.orders.some((order) => order.state === "paid") === true);
-  await until("the counter of the other viewer", other.show.gauge(`units:${saleId}`), (it) => it?.sold === 1 && it.left === 4);
+  await until(
+    "the counter of the other viewer",
+    other.show.gauge(`units:${saleId}`),
+    (it) => it?.sold === 1 && it.left === 4,
+  );
   const { items } = await soon("the buyer's orders", show.checkout.myOrders({ limit: 10 }));
-  assert.deepEqual(items.map((it) => [it.order_id, it.state]), [[paid.order.order_id, "paid"]]);
+  assert.deepEqual(
+    items.map((it) => [it.order_id, it.state]),
+    [[paid.order.order_id, "paid"]],
+  );
   assert.deepEqual(await show.checkout.release(held.hold.hold_id), { status: "already_paid" });
   assert.equal((await show.checkout.order(paid.order.order_id)).state, "paid");
   assert.deepEqual(page.errors, []);
@@ -248,7 +308,8 @@ test("the last unit: in somebody's checkout, then sold out", async (t) => {
   const random = seeded(4);
   const set = await stage("last-unit");
   const saleId = await startSale(set, 1);
-  const buyer = (name: string) => new Browser({ server: server.address, showId: set.showId, token: server.token("viewer", name) }, random);
+  const buyer = (name: string) =>
+    new Browser({ server: server.address, showId: set.showId, token: server.token("viewer", name) }, random);
   const [ann, bob] = [buyer("ann"), buyer("bob")];
   t.after(() => [ann, bob].forEach(({ show }) => show.close()));
   await Promise.all([ann.hasScene(), bob.hasScene()]);
@@ -256,13 +317,18 @@ test("the last unit: in somebody's checkout, then sold out", async (t) => {
   const held = await soon("the hold", ann.show.checkout.hold(lines));
   assert.ok(held.status === "held");
   const refused = await soon("the refusal", bob.show.checkout.hold(lines));
-  assert.ok(refused.status === "all_held" && refused.in_checkout === 1 && refused.retry_after_ms > 0, JSON.stringify(refused));
+  assert.ok(
+    refused.status === "all_held" && refused.in_checkout === 1 && refused.retry_after_ms > 0,
+    JSON.stringify(refused),
+  );
   assert.equal((await soon("the release", ann.show.checkout.release(held.hold.hold_id))).status, "released");
   assert.deepEqual(ann.show.mine.get()?.holds, []);
   // Bob's next tap is another wish. The server may go on saying so for a moment.
   let second = await bob.show.checkout.hold(lines);
   for (let tries = 0; second.status === "all_held" && tries < 20; tries += 1) {
-    await new Promise((resolve) => setTimeout(resolve, second.status === "all_held" ? Math.min(second.retry_after_ms, 500) : 0));
+    await new Promise((resolve) =>
+      setTimeout(resolve, second.status === "all_held" ? Math.min(second.retry_after_ms, 500) : 0),
+    );
     second = await bob.show.checkout.hold(lines);
   }
   assert.ok(second.status === "held", JSON.stringify(second));
@@ -273,36 +339,46 @@ test("the last unit: in somebody's checkout, then sold out", async (t) => {
   assert.equal((await soon("a late tap", ann.show.checkout.hold(lines))).status, "sold_out");
 });
 
-test("a server that is killed, and one that says goodbye: everybody is back by themselves, and nothing is missing", { timeout: 90_000 }, async (t) => {
-  const random = seeded(5);
-  const set = await stage("restarts");
-  const proxy = await Proxy.open(random, () => server.port);
-  const browsers = Array.from({ length: 3 }, () => new Browser({ server: proxy.address, showId: set.showId }, random));
-  const desk = new Browser({ server: proxy.address, showId: set.showId, token: host.token }, random);
-  const all = [...browsers, desk];
-  t.after(() => {
-    all.forEach(({ show }) => show.close());
-    proxy.close();
-  });
-  await Promise.all(all.map((it) => it.hasScene()));
-  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
-    await host.call("PUT", `${set.path}/pin`, { product_id: set.products[0] });
-    await server.end(signal);
-    await server.restart();
-    await host.call("PUT", `${set.path}/pin`, { product_id: set.products[1] });
-    const isBack = (pin: Pin | null) => pin?.product.product_id === set.products[1];
-    await Promise.all(all.map(({ show }) => until(`everybody is back after ${signal}`, show.part("pin"), isBack)));
-  }
-  await sayTheEnd(set, all);
-  const types = ["pin.set", "pin.set", "pin.set", "pin.set", "banner.shown"];
-  for (const { entries, show, connections } of all) {
-    assert.deepEqual(entries.map((it) => it.type), types);
-    assert.equal(show.part("pin").get()?.product.product_id, set.products[1]);
-    assert.ok(connections >= 3, `${connections} connections`);
-  }
-  const [first, ...others] = all.map(({ seqs }) => seqs);
-  for (const seqs of others) assert.deepEqual(seqs, first);
-});
+test(
+  "a server that is killed, and one that says goodbye: everybody is back by themselves, and nothing is missing",
+  { timeout: 90_000 },
+  async (t) => {
+    const random = seeded(5);
+    const set = await stage("restarts");
+    const proxy = await Proxy.open(random, () => server.port);
+    const browsers = Array.from(
+      { length: 3 },
+      () => new Browser({ server: proxy.address, showId: set.showId }, random),
+    );
+    const desk = new Browser({ server: proxy.address, showId: set.showId, token: host.token }, random);
+    const all = [...browsers, desk];
+    t.after(() => {
+      all.forEach(({ show }) => show.close());
+      proxy.close();
+    });
+    await Promise.all(all.map((it) => it.hasScene()));
+    for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+      await host.call("PUT", `${set.path}/pin`, { product_id: set.products[0] });
+      await server.end(signal);
+      await server.restart();
+      await host.call("PUT", `${set.path}/pin`, { product_id: set.products[1] });
+      const isBack = (pin: Pin | null) => pin?.product.product_id === set.products[1];
+      await Promise.all(all.map(({ show }) => until(`everybody is back after ${signal}`, show.part("pin"), isBack)));
+    }
+    await sayTheEnd(set, all);
+    const types = ["pin.set", "pin.set", "pin.set", "pin.set", "banner.shown"];
+    for (const { entries, show, connections } of all) {
+      assert.deepEqual(
+        entries.map((it) => it.type),
+        types,
+      );
+      assert.equal(show.part("pin").get()?.product.product_id, set.products[1]);
+      assert.ok(connections >= 3, `${connections} connections`);
+    }
+    const [first, ...others] = all.map(({ seqs }) => seqs);
+    for (const seqs of others) assert.deepEqual(seqs, first);
+  },
+);
 
 test("what the server refuses for good ends the connection, with its reason", async (t) => {
   const random = seeded(6);
@@ -311,7 +387,9 @@ test("what the server refuses for good ends the connection, with its reason", as
   const set = await stage("doors");
   const forged = new Browser({ server: server.address, showId: set.showId, token: "a.b.c" }, random);
   t.after(() => [lost, forged].forEach(({ show }) => show.close()));
-  const [first, second] = await Promise.all([lost, forged].map(({ show }) => until("it ends", show.connection, (it) => it.status === "closed")));
+  const [first, second] = await Promise.all(
+    [lost, forged].map(({ show }) => until("it ends", show.connection, (it) => it.status === "closed")),
+  );
   assert.deepEqual(first, { status: "closed", reason: "no_such_show" });
   assert.deepEqual(second, { status: "closed", reason: "bad_token" });
 });
@@ -320,10 +398,16 @@ test("an open socket takes a newer token", async (t) => {
   const set = await stage("renewal");
   // The first token says that it ends in a minute, so it is renewed at once.
   const tokens = [server.token("viewer", "ann", 1), server.token("viewer", "ann", 10)];
-  const browser = new Browser({ server: server.address, showId: set.showId, token: () => tokens.shift() ?? assert.fail("asked too often") }, seeded(7));
+  const browser = new Browser(
+    { server: server.address, showId: set.showId, token: () => tokens.shift() ?? assert.fail("asked too often") },
+    seeded(7),
+  );
   t.after(() => browser.show.close());
   await browser.hasScene();
   await sayTheEnd(set, [browser]);
   assert.deepEqual([tokens.length, browser.connections, browser.errors], [0, 1, []]);
-  assert.deepEqual(browser.heard.filter((it) => it === "token" || it === "problem"), ["token"]);
+  assert.deepEqual(
+    browser.heard.filter((it) => it === "token" || it === "problem"),
+    ["token"],
+  );
 });

@@ -21,11 +21,18 @@ export class Server {
   port = 0;
 
   private constructor(settings: Record<string, string>) {
-    this.#settings = { LISTEN: "127.0.0.1:0", DATA_DIR: this.#folder, SHOWCART_SECRET: SECRET, PROVIDER_RATE: "0", ...settings };
+    this.#settings = {
+      LISTEN: "127.0.0.1:0",
+      DATA_DIR: this.#folder,
+      SHOWCART_SECRET: SECRET,
+      PROVIDER_RATE: "0",
+      ...settings,
+    };
   }
 
   static async start(settings: Record<string, string> = {}): Promise<Server> {
-    if (!existsSync(BINARY)) throw new Error(`There is no server at ${BINARY}: build it with cargo, or name it in SHOWCART_BIN.`);
+    if (!existsSync(BINARY))
+      throw new Error(`There is no server at ${BINARY}: build it with cargo, or name it in SHOWCART_BIN.`);
     const server = new Server(settings);
     await server.restart();
     return server;
@@ -41,7 +48,9 @@ export class Server {
     this.#child = child;
     child.stderr.on("data", (text: Buffer) => (this.#said += text.toString()));
     const lines = createInterface(child.stdout);
-    const [line] = (await soon(`the server says where it listens; it said: ${this.#said}`, once(lines, "line"))) as [string];
+    const [line] = (await soon(`the server says where it listens; it said: ${this.#said}`, once(lines, "line"))) as [
+      string,
+    ];
     const port = /^showcart is listening on http:\/\/127\.0\.0\.1:(\d+)$/.exec(line)?.[1];
     if (port === undefined) throw new Error(`the server said ${line}\n${this.#said}`);
     this.port = Number(port);
@@ -80,8 +89,15 @@ export class Host {
     this.token = server.token("host", "hanna");
   }
 
-  async call<T = Record<string, unknown>>(method: "GET" | "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
-    const headers: Record<string, string> = { authorization: `Bearer ${this.token}`, "idempotency-key": `${process.pid}-${(this.#keys += 1)}` };
+  async call<T = Record<string, unknown>>(
+    method: "GET" | "POST" | "PUT" | "DELETE",
+    path: string,
+    body?: unknown,
+  ): Promise<T> {
+    const headers: Record<string, string> = {
+      authorization: `Bearer ${this.token}`,
+      "idempotency-key": `${process.pid}-${(this.#keys += 1)}`,
+    };
     const init: RequestInit = { method, headers };
     if (body !== undefined) {
       headers["content-type"] = "application/json";

@@ -6,11 +6,24 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { settle, tokenOf, World } from "./fake.js";
 import * as say from "./scenes.js";
-import { ClosedError, connect, type ConnectionState, type Entry, RefusedError, type ShowOptions, UnansweredError } from "./sdk.js";
+import {
+  ClosedError,
+  connect,
+  type ConnectionState,
+  type Entry,
+  RefusedError,
+  type ShowOptions,
+  UnansweredError,
+} from "./sdk.js";
 
 /** Begins to watch, and writes down what the page would hear. */
 async function watch(options: Partial<ShowOptions> = {}, world = new World()) {
-  const show = connect({ server: "https://live.shop.example", showId: say.SHOW, environment: world.environment, ...options });
+  const show = connect({
+    server: "https://live.shop.example",
+    showId: say.SHOW,
+    environment: world.environment,
+    ...options,
+  });
   const entries: Entry[] = [];
   const states: ConnectionState[] = [];
   show.onEntry((entry) => entries.push(entry));
@@ -21,7 +34,8 @@ async function watch(options: Partial<ShowOptions> = {}, world = new World()) {
     show,
     entries,
     seqs: () => entries.map((it) => it.seq),
-    statuses: () => states.map((it) => ("reason" in it && it.reason !== null ? `${it.status} ${it.reason}` : it.status)),
+    statuses: () =>
+      states.map((it) => ("reason" in it && it.reason !== null ? `${it.status} ${it.reason}` : it.status)),
   };
 }
 
@@ -33,7 +47,7 @@ async function joined(seq = 10, options: Partial<ShowOptions> = {}) {
   return watched;
 }
 
-// ---- Coming in ---------------------------------------------------------------------------------------------------------
+// ---- Coming in ----
 
 test("a token travels as a subprotocol, never in the address", async () => {
   const { world } = await watch({ token: "a.b.c" });
@@ -81,15 +95,24 @@ test("the connection says how it stands", async () => {
   await world.clock.advance(500);
   world.socket.hear(say.hello({ resumed: true }));
   show.close();
-  assert.deepEqual(statuses(), ["connecting", "open", "waiting restarting", "connecting restarting", "open", "closed by_caller"]);
+  assert.deepEqual(statuses(), [
+    "connecting",
+    "open",
+    "waiting restarting",
+    "connecting restarting",
+    "open",
+    "closed by_caller",
+  ]);
 });
 
-// ---- The log -----------------------------------------------------------------------------------------------------------
+// ---- The log ----
 
 test("entries change the scene, and are told once and in order", async () => {
   const { world, show, seqs } = await joined(10);
   const pins: string[] = [];
-  show.on("pin.set", ({ data }) => pins.push(`${data.product.title}, and the scene has ${show.scene.get()?.pin?.product.title}`));
+  show.on("pin.set", ({ data }) =>
+    pins.push(`${data.product.title}, and the scene has ${show.scene.get()?.pin?.product.title}`),
+  );
   world.socket.hear(say.frame(10, 12, [say.timer(11), say.pin(12)]));
   world.socket.hear(say.frame(10, 12, [say.timer(11), say.pin(12)]));
   world.socket.hear(say.frame(11, 15, [say.pin(12), say.timer(15)]));
@@ -164,10 +187,26 @@ test("a listener that throws stops neither the scene nor the other listeners", a
 
 test("entries for this buyer are told once, and not when the list contains them already", async () => {
   const { world, show, seqs } = await joined(10);
-  const order = { order_id: say.ORDER, hold_id: say.HOLD, state: "pending", lines: [], amount_minor: 1_900, currency: "EUR", deadline: null };
+  const order = {
+    order_id: say.ORDER,
+    hold_id: say.HOLD,
+    state: "pending",
+    lines: [],
+    amount_minor: 1_900,
+    currency: "EUR",
+    deadline: null,
+  };
   const confirmed = (seq: number) => ({
-    type: "own", t: say.T0,
-    entries: [{ seq, at: say.T0, type: "order.confirmed", data: { order_id: say.ORDER, hold_id: say.HOLD, amount_minor: 1_900, currency: "EUR" } }],
+    type: "own",
+    t: say.T0,
+    entries: [
+      {
+        seq,
+        at: say.T0,
+        type: "order.confirmed",
+        data: { order_id: say.ORDER, hold_id: say.HOLD, amount_minor: 1_900, currency: "EUR" },
+      },
+    ],
   });
   world.socket.hear(say.mine(20, { orders: [order] }));
   world.socket.hear(confirmed(19));
@@ -184,7 +223,7 @@ test("entries for this buyer are told once, and not when the list contains them 
   assert.deepEqual(seqs(), [21, 11], "own entries do not move the position");
 });
 
-// ---- Coming back -------------------------------------------------------------------------------------------------------
+// ---- Coming back ----
 
 test("waits grow with each failure, and begin anew after a connection that lasted", async () => {
   const { world } = await joined();
@@ -254,7 +293,9 @@ test("what must not be retried is not", async () => {
 
 test("a token that is not taken is replaced by another one; the same one is not tried again", async () => {
   const tokens = ["first", "second", "second"];
-  const { world, show } = await watch({ token: () => Promise.resolve(tokens.shift() ?? assert.fail("asked too often")) });
+  const { world, show } = await watch({
+    token: () => Promise.resolve(tokens.shift() ?? assert.fail("asked too often")),
+  });
   assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.first"]);
   world.socket.end(4001);
   await world.clock.advance(0);
@@ -311,7 +352,10 @@ test("an open socket gets a newer token before the old one ends", async () => {
       world.socket.hear(say.frame(1, 1, undefined, undefined, say.T0 + world.clock.monotonic()));
     }
   }
-  assert.deepEqual(world.socket.saidOf("token").map((it) => it.token), [token(10)]);
+  assert.deepEqual(
+    world.socket.saidOf("token").map((it) => it.token),
+    [token(10)],
+  );
   assert.equal(world.sockets.length, 1);
 });
 
@@ -322,7 +366,11 @@ test("a token that is refused on the open socket leads to a new socket", async (
   world.socket.hear(say.hello());
   await world.clock.advance(1_000);
   assert.equal(world.socket.saidOf("token").length, 1);
-  world.socket.hear({ type: "problem", t: say.T0, problem: { status: 403, code: "forbidden", detail: "Another subject." } });
+  world.socket.hear({
+    type: "problem",
+    t: say.T0,
+    problem: { status: 403, code: "forbidden", detail: "Another subject." },
+  });
   await world.clock.advance(1_000);
   assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.another-buyer"]);
 });
@@ -396,7 +444,7 @@ test("a show that was closed is silent", async () => {
   assert.deepEqual([seqs(), world.sockets.length, world.socket.isClosed], [[], 1, true]);
 });
 
-// ---- Time --------------------------------------------------------------------------------------------------------------
+// ---- Time ----
 
 test("the server's time is asked for: some times at once, then rarely", async () => {
   const { world, show } = await joined();
@@ -413,14 +461,17 @@ test("the server's time is asked for: some times at once, then rarely", async ()
   assert.equal(world.socket.saidOf("time").length, 5);
 });
 
-// ---- The picture -------------------------------------------------------------------------------------------------------
+// ---- The picture ----
 
 test("the scene follows the picture; what decides about buying does not wait", async () => {
   const world = new World();
   const { show, seqs } = await watch({ pictureTime: () => world.clock.now() - 8_000 }, world);
   world.socket.hear(say.hello());
   world.socket.hear(say.snapshot(10));
-  const gauges = { [`units:${say.SALE}`]: [1, { left: 5, in_checkout: 0, sold: 0 }, say.T0], [`poll:${say.POLL}`]: [1, { counts: [1], total: 1 }, say.T0] };
+  const gauges = {
+    [`units:${say.SALE}`]: [1, { left: 5, in_checkout: 0, sold: 0 }, say.T0],
+    [`poll:${say.POLL}`]: [1, { counts: [1], total: 1 }, say.T0],
+  };
   world.socket.hear(say.frame(10, 12, [say.pin(11), say.sale(12)], gauges));
   const shown = () => [seqs(), show.part("pin").get() !== null, show.gauge(`poll:${say.POLL}`).get() !== undefined];
   assert.equal(show.part("sales").get()?.[say.SALE]?.state, "running");
@@ -449,13 +500,17 @@ test("a snapshot shows the present at once, and what waited is told before it", 
   assert.deepEqual(show.part("timers").get(), {});
 });
 
-// ---- Votes -------------------------------------------------------------------------------------------------------------
+// ---- Votes ----
 
 test("a vote is sent again after busy, after a new connection and after silence, and its answer is what counts", async () => {
   const { world, show } = await joined();
   const vote = show.vote(say.POLL, 1);
   assert.equal(show.vote(say.POLL, 1) instanceof Promise, true);
-  const problem = (more: object) => ({ type: "problem", t: say.T0, problem: { status: 503, code: "busy", detail: "Busy.", ...more } });
+  const problem = (more: object) => ({
+    type: "problem",
+    t: say.T0,
+    problem: { status: 503, code: "busy", detail: "Busy.", ...more },
+  });
   assert.equal(world.socket.saidOf("vote").length, 1);
   world.socket.hear(problem({ poll_id: say.POLL }));
   await world.clock.advance(2_000);
@@ -481,7 +536,13 @@ test("a vote is sent again after busy, after a new connection and after silence,
 test("a vote that was made before says which choice counts", async () => {
   const { world, show } = await joined();
   const vote = show.vote(say.POLL, 1);
-  const problem = { status: 409, code: "already_voted", detail: "The vote for choice 0 counts.", poll_id: say.POLL, choice: 0 };
+  const problem = {
+    status: 409,
+    code: "already_voted",
+    detail: "The vote for choice 0 counts.",
+    poll_id: say.POLL,
+    choice: 0,
+  };
   world.socket.hear({ type: "problem", t: say.T0, problem });
   assert.equal(await vote, 0);
 });
@@ -502,7 +563,7 @@ test("a vote without any answer is given up after two minutes", async () => {
   await vote;
 });
 
-// ---- A long show ---------------------------------------------------------------------------------------------------------
+// ---- A long show ----
 
 test("36,000 entries leave nothing behind", async () => {
   const world = new World();
@@ -519,7 +580,9 @@ test("36,000 entries leave nothing behind", async () => {
     for (let beat = 0; beat < seconds * 10; beat += 1) {
       // 200 entries a second, in ten frames.
       const entries = Array.from({ length: 20 }, () => ((seq += 1), say.pin(seq, world.clock.now())));
-      world.socket.hear(say.frame(seq - 20, seq, entries, { viewers: [seq, seq, world.clock.now()] }, world.clock.now()));
+      world.socket.hear(
+        say.frame(seq - 20, seq, entries, { viewers: [seq, seq, world.clock.now()] }, world.clock.now()),
+      );
       world.clock.sleep(100);
       if (beat % 20 === 0) await world.clock.advance(0);
     }
