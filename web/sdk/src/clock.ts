@@ -20,8 +20,8 @@ interface Sample {
  * The server's time. It hangs on the device's monotonic clock, so it does not move when somebody sets the device's
  * time.
  *
- * The offset is that of the shortest round trip. A message can be late, never early: the largest `t` − local time is a
- * bound below which the offset cannot be, and stands for it until there is a round trip.
+ * The offset is that of the shortest round trip. A message can be late, never early: the largest `t` − local time is
+ * a bound below which the offset cannot be, and stands for it until there is a round trip.
  */
 export class ServerClock {
   readonly #local: LocalClock;

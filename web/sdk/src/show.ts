@@ -45,7 +45,10 @@ export interface ShowOptions {
   readonly pictureTime?: PictureTime;
   /** How late something may be because of the picture, in milliseconds; 15,000 when absent. */
   readonly alignmentLimitMs?: number;
-  /** Replaces parts of the world around: sockets, `fetch`, storage, clock, where errors of listeners go. */
+  /**
+   * Replaces parts of the world around: sockets, `fetch`, storage, clock, where errors of listeners go. A plain object:
+   * what stands on a prototype is not seen.
+   */
   readonly environment?: Partial<Environment>;
 }
 
@@ -200,8 +203,8 @@ export class Show {
    * Votes for a choice of a poll, by its place from 0. Gives the choice that counts, which is another one when this
    * viewer has voted before.
    *
-   * @throws RefusedError with `poll_closed`, `guests_may_not_vote`, `rate_limited`, `invalid`, `not_found` or `forbidden`;
-   * UnansweredError after two minutes without an answer; ClosedError.
+   * @throws RefusedError with `poll_closed`, `guests_may_not_vote`, `rate_limited`, `invalid`, `not_found` or
+   * `forbidden`; UnansweredError after two minutes without an answer; ClosedError.
    */
   async vote(pollId: PollId, choice: number): Promise<number> {
     const counts = await this.#votes.cast(pollId, choice);
@@ -293,10 +296,7 @@ export class Show {
     this.#alignment.add(items.filter(({ item }) => waitsForPicture(item)));
   }
 
-  /**
-   * Makes it the present: the scene and the gauges first, so that whoever hears of an entry finds them as they are
-   * then.
-   */
+  /** Makes it the present: the scene and the gauges first, where whoever hears of an entry looks. */
   #show(items: readonly Item[]): void {
     const told = items.filter((item) => "entry" in item);
     const before = this.#scene.get();

@@ -409,6 +409,13 @@ test("a tab that comes back to the front looks at the clock, not at its timers",
   assert.equal(world.sockets.length, 2);
 });
 
+test("a tab that comes back to the front does not wait for the heartbeat of a dead line", async () => {
+  const { world, statuses } = await joined();
+  world.signal("visible");
+  await world.clock.advance(5_000);
+  assert.equal(statuses().at(-1), "waiting network");
+});
+
 test("without a network it waits for one; with one it is there at once", async () => {
   const { world, statuses } = await joined();
   world.isOnline = false;
