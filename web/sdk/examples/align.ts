@@ -1,8 +1,8 @@
 // The picture is seconds late; so is what is shown over it.
-import { connect, type PictureTime, type Show, type ShowId } from "@showcart/sdk";
+import { connect, type PictureTime, type Show } from "@showcart/sdk";
 
 /** hls.js: a stream with EXT-X-PROGRAM-DATE-TIME has the programme time of its picture. */
-export function besideHls(showId: ShowId, hls: { readonly playingDate: Date | null }): Show {
+export function besideHls(showId: string, hls: { readonly playingDate: Date | null }): Show {
   return connect({ server: "https://live.shop.example", showId, pictureTime: () => hls.playingDate });
 }
 

@@ -3,7 +3,7 @@ import type { Environment } from "./environment.js";
 import { RefusedError, UnansweredError } from "./errors.js";
 import type { Http, Reply } from "./http.js";
 import type { MineKeeper } from "./mine.js";
-import type { HoldId, OrderId, Problem, ProblemCode, ProductId, SaleId, ShowId } from "./protocol.js";
+import type { HoldId, OrderId, Problem, ProblemCode, ProductId, SaleId } from "./protocol.js";
 import type { Storage } from "./storage.js";
 import { subjectOf, type Tokens } from "./token.js";
 import { pause } from "./waiting.js";
@@ -80,7 +80,7 @@ export interface CheckoutOptions {
   readonly storage: Storage;
   readonly mine: MineKeeper;
   readonly server: string;
-  readonly showId: ShowId;
+  readonly showId: string;
   /** What is sent as `seen` when the page says nothing. */
   readonly seen: () => unknown;
 }

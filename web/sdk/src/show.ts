@@ -21,7 +21,6 @@ import type {
   Refused,
   Scene,
   ServerMessage,
-  ShowId,
   Snapshot,
   WireGauge,
 } from "./protocol.js";
@@ -35,7 +34,8 @@ import { Votes } from "./votes.js";
 export interface ShowOptions {
   /** The server's address, such as `https://live.shop.example`; with a path when it does not stand at the root. */
   readonly server: string;
-  readonly showId: ShowId;
+  /** The show's id, `shw_…`. */
+  readonly showId: string;
   /**
    * The viewer's token, or a function that gives a fresh one whenever it is needed. Without it the viewer is a guest,
    * who is the same guest in this browser for 30 days.
@@ -64,7 +64,7 @@ export function connect(options: ShowOptions): Show {
 
 /** A show that is being watched. */
 export class Show {
-  readonly id: ShowId;
+  readonly id: string;
   /** Holds, orders and payments of this buyer. */
   readonly checkout: Checkout;
   /** The payment sandbox, for servers that have one. */

@@ -60,6 +60,7 @@ test("a gauge takes only newer versions, and a snapshot replaces all", () => {
   gauges.take("viewers", [2, 21, 0]);
   gauges.take("viewers", [1, 10, 0]);
   gauges.take("viewers", [3, 30, 0]);
+  gauges.take("viewers", [4, 30, 0]);
   gauges.replace({ viewers: [1, 5, 0] });
   gauges.take("viewers", [2, 6, 0]);
   gauges.replace({});

@@ -12,6 +12,7 @@ import {
   ClosedError,
   connect,
   type Entry,
+  type LocalClock,
   type Pin,
   type PollId,
   type ProductId,
@@ -51,7 +52,12 @@ class Browser {
   /** What the server said, by type. */
   readonly heard: string[] = [];
 
-  constructor(options: Omit<ShowOptions, "environment">, random: Random, storage = new MemoryStorage()) {
+  constructor(
+    options: Omit<ShowOptions, "environment">,
+    random: Random,
+    storage = new MemoryStorage(),
+    clock?: LocalClock,
+  ) {
     this.show = connect({
       ...options,
       environment: {
@@ -61,6 +67,7 @@ class Browser {
           return socket;
         },
         storage,
+        ...(clock === undefined ? {} : { clock }),
         // A tenth of the usual waits: the jitter is what is waited for.
         random: () => random() / 10,
         reportError: (error) => void this.errors.push(error),
@@ -234,15 +241,16 @@ test("a purchase whose answer was lost goes on after a reload: the same hold, pa
   const saleId = await startSale(set, 5);
   const proxy = await Proxy.open(random, () => server.port);
   const other = new Browser({ server: server.address, showId: set.showId }, random);
+  const desk = new Browser({ server: server.address, showId: set.showId, token: host.token }, random);
   const storage = new MemoryStorage();
   const token = server.token("viewer", "ann");
   const reload = () => new Browser({ server: proxy.address, showId: set.showId, token }, random, storage);
   const before = reload();
   t.after(() => {
-    for (const { show } of [other, before]) show.close();
+    for (const { show } of [other, desk, before]) show.close();
     proxy.close();
   });
-  await Promise.all([other.hasScene(), before.hasScene()]);
+  await Promise.all([other, desk, before].map((it) => it.hasScene()));
 
   // The server grants the hold, and the buyer does not hear of it.
   const lines = [{ sale_id: saleId, quantity: 1 }];
@@ -294,6 +302,14 @@ test("a purchase whose answer was lost goes on after a reload: the same hold, pa
     other.show.gauge(`units:${saleId}`),
     (it) => it?.sold === 1 && it.left === 4,
   );
+  const gmv = await until("the desk's gauge", desk.show.gauge("gmv"), (it) => it?.orders === 1);
+  assert.equal(gmv?.gmv_minor, paid.order.amount_minor);
+  const told = desk.entries.filter((it) => it.type === "order.paid");
+  assert.deepEqual(
+    told.map(({ data }) => [data.buyer, data.order_id]),
+    [["ann", paid.order.order_id]],
+  );
+  assert.equal(other.entries.filter((it) => it.type.startsWith("order.")).length, 0, "nobody else hears of it");
   const { items } = await soon("the buyer's orders", show.checkout.myOrders({ limit: 10 }));
   assert.deepEqual(
     items.map((it) => [it.order_id, it.state]),
@@ -411,3 +427,28 @@ test("an open socket takes a newer token", async (t) => {
     ["token"],
   );
 });
+
+test("a video that is two seconds late, on a device whose clock is 90 s off", async (t) => {
+  const set = await stage("late");
+  const local = { now: () => Date.now() + 90_000, monotonic: () => performance.now(), after: systemTimer };
+  const late: Browser = new Browser(
+    { server: server.address, showId: set.showId, pictureTime: () => late.show.serverNow() - 2_000 },
+    seeded(8),
+    new MemoryStorage(),
+    local,
+  );
+  t.after(() => late.show.close());
+  await late.hasScene();
+  // The server runs on this machine.
+  const error = Math.abs(late.show.serverNow() - Date.now());
+  assert.ok(error < 50, `${error} ms`);
+  await host.call("PUT", `${set.path}/pin`, { product_id: set.products[0] });
+  const pin = await until("the pin", late.show.part("pin"), (it) => it !== null);
+  const lag = late.show.serverNow() - (pin?.pinned_at ?? 0);
+  assert.ok(Math.abs(lag - 2_000) < 300, `${lag} ms after it was pinned`);
+});
+
+function systemTimer(ms: number, run: () => void): () => void {
+  const timer = setTimeout(run, ms);
+  return () => clearTimeout(timer);
+}
