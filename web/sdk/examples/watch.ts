@@ -12,7 +12,7 @@ show.part("pin").subscribe((pin) => {
   const card = document.querySelector("#pin");
   if (card === null) return;
   card.textContent = pin === null ? "" : pin.product.title;
-  card.classList.toggle("entering", pin !== null && pin.animate_until > show.serverNow());
+  card.classList.toggle("entering", pin !== null && pin.animate_until > show.stageNow());
 });
 
 show.gauge("viewers").subscribe((viewers) => {

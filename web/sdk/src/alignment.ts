@@ -69,6 +69,13 @@ export class Alignment<T> {
     this.#look();
   }
 
+  /** The moment of the stage that the viewer sees: the picture's, as far as things wait for it. */
+  now(): Millis {
+    const { limitMs, serverNow } = this.#options;
+    const now = serverNow();
+    return Math.min(Math.max(this.#picture() ?? now, now - limitMs), now);
+  }
+
   /** Releases all that waits. */
   flush(): void {
     this.#release(this.#queue.length);

@@ -194,9 +194,18 @@ export class Show {
     return this.#every.add(listener);
   }
 
-  /** Now by the server's clock, in milliseconds since 1970: what countdowns and animations count to. */
+  /** Now by the server's clock, in milliseconds since 1970: for countdowns, because the server decides what is late. */
   serverNow(): Millis {
     return this.#clock.now();
+  }
+
+  /**
+   * The moment of the stage that the viewer sees, in milliseconds since 1970: with `pictureTime` that of the picture, at
+   * most `alignmentLimitMs` ago, otherwise the same as `serverNow()`. For animations, so that one that belongs to a late
+   * picture is not over before it is seen.
+   */
+  stageNow(): Millis {
+    return Math.round(this.#alignment.now());
   }
 
   /**

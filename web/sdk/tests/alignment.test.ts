@@ -122,6 +122,19 @@ test("no more is held than there is room for; the oldest goes first", () => {
   assert.deepEqual(names(), ["0", "1"]);
 });
 
+test("the moment that is seen is the picture's, within the limit, and never ahead of the stage", () => {
+  for (const [lag, seen] of [
+    [8_000, 8_000],
+    [60_000, 15_000],
+    [-5_000, 0],
+  ] as const) {
+    const { clock, alignment } = setUp({ lag });
+    assert.equal(clock.now() - alignment.now(), seen);
+  }
+  const { clock, alignment } = setUp({ pictureTime: () => null });
+  assert.equal(alignment.now(), clock.now());
+});
+
 test("after it was stopped nothing comes", async () => {
   const { clock, alignment, happens, names } = setUp();
   happens("pin");

@@ -488,6 +488,9 @@ test("the scene follows the picture; what decides about buying does not wait", a
   assert.deepEqual(shown(), [[12], false, false]);
   await world.clock.advance(400);
   assert.deepEqual(shown(), [[12, 11], true, true]);
+  const left = (show.part("pin").get()?.animate_until ?? 0) - show.stageNow();
+  assert.ok(left > 2_500 && left <= 3_000, `${left} ms of the animation are left, though it is over on stage`);
+  assert.equal(show.serverNow() - show.stageNow(), 8_000);
   // What is held has been heard: a new connection does not bring it again.
   world.socket.hear(say.frame(12, 13, [say.timer(13, world.clock.now())]));
   world.socket.end();
