@@ -19,6 +19,8 @@ export function fold(scene: Scene, entry: Entry): Scene {
         timers: {},
         polls: {},
       };
+    case "video.set":
+      return { ...scene, show: { ...scene.show, video_url: entry.data.video_url } };
     case "lineup.set":
       return { ...scene, lineup: { ...scene.lineup, [entry.data.product.product_id]: entry.data } };
     case "pin.set":

@@ -139,6 +139,8 @@ export interface Stage {
   readonly state: "scheduled" | "live" | "ended";
   readonly started_at: Millis | null;
   readonly ended_at: Millis | null;
+  /** An HLS playlist or a file: an https address, or a path of the server. */
+  readonly video_url: string | null;
 }
 
 /** What a viewer sees at one moment. Never changed in place: what has changed is another object. */
@@ -201,6 +203,7 @@ interface RefundedAtDesk extends Refunded {
 export interface EntryData {
   "show.started": { readonly started_at: Millis };
   "show.ended": { readonly ended_at: Millis };
+  "video.set": { readonly video_url: string | null };
   "lineup.set": ListedProduct;
   "pin.set": Pin;
   "pin.cleared": { readonly version: number };
@@ -311,14 +314,27 @@ export interface Gmv {
   readonly currency: Currency;
 }
 
+/** The latest of what somebody did at the control panel, for the desk. */
+export interface Action {
+  /** The subject of the token. */
+  readonly by: string;
+  readonly role: "host" | "moderator" | "service";
+  /** `pin.set`, `sale.end`, … */
+  readonly action: string;
+  /** With what: a title, a text, an id. */
+  readonly what: string;
+}
+
 /** A number of which only the latest value matters. */
-export type GaugeName = "viewers" | "gmv" | `poll:${PollId}` | `units:${SaleId}` | `stock:${ProductId}`;
+export type GaugeName = "viewers" | "gmv" | "action" | `poll:${PollId}` | `units:${SaleId}` | `stock:${ProductId}`;
 
 /** The value of the gauge `N`. */
 export type GaugeValue<N extends GaugeName> = N extends "viewers"
   ? number
   : N extends "gmv"
     ? Gmv
+    : N extends "action"
+      ? Action
     : N extends `poll:${string}`
       ? Tally
       : Units;

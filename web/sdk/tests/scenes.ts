@@ -12,7 +12,7 @@ export const EPOCH = "8d6be6f3a0e74a00";
 export const T0 = 1_795_307_580_000;
 
 export const emptyScene: Scene = {
-  show: { title: "Autumn lamps", state: "live", started_at: T0, ended_at: null },
+  show: { title: "Autumn lamps", state: "live", started_at: T0, ended_at: null, video_url: null },
   lineup: {},
   pin: null,
   sales: {},
