@@ -207,10 +207,14 @@ pub async fn cast(
     choice: i64,
     arrived: Millis,
 ) -> Result<()> {
-    caller.may_vote(show)?;
+    let of_poll = |error| match error {
+        Error::Problem(it) => it.with("poll_id", poll_id.to_string()).into(),
+        other => other,
+    };
+    caller.may_vote(show).map_err(of_poll)?;
     let guest_from = (caller.role == Role::Guest).then(|| digest(app, poll_id, peer));
     let vote = Vote { voter: caller.subject.clone(), guest_from, choice, arrived };
-    let refusal = match app.ballots.cast(show, poll_id, vote).await? {
+    let refusal = match app.ballots.cast(show, poll_id, vote).await.map_err(of_poll)? {
         Cast::Counted => return Ok(()),
         Cast::Already { choice } => {
             Problem::new(Code::AlreadyVoted, format!("The vote for choice {choice} counts.")).with("choice", choice)
@@ -226,7 +230,7 @@ pub async fn cast(
         }
         Cast::NoPoll => Problem::new(Code::NotFound, format!("There is no poll {poll_id} in this show.")),
     };
-    Err(refusal.with("poll_id", poll_id.to_string()).into())
+    Err(of_poll(refusal.into()))
 }
 
 /// What is kept of a guest's address: enough to count, for this poll only.

@@ -218,7 +218,7 @@ async fn admit(app: &App, show: ShowId, token: Option<&str>) -> Result<(Caller, 
         }
     };
     caller.may_watch(show).map_err(|it| close_of(&it))?;
-    let mut hello = format!(r#""role":"{}""#, caller.role);
+    let mut hello = format!(r#""role":"{}","expires_at":{}"#, caller.role, caller.expires_at);
     if let Some(guest) = guest {
         // A JSON Web Token has no character that JSON would escape.
         hello.push_str(&format!(r#","guest_token":"{guest}""#));
@@ -280,9 +280,22 @@ enum Said {
     Vote { poll_id: PollId, choice: i64 },
 }
 
+impl Said {
+    /// Its `type`.
+    fn kind(&self) -> &'static str {
+        match self {
+            Said::Time { .. } => "time",
+            Said::Token { .. } => "token",
+            Said::Vote { .. } => "vote",
+        }
+    }
+}
+
 impl Session for Watching {
     async fn text(&mut self, text: &str) -> Option<String> {
-        let answer = match serde_json::from_str(text) {
+        let said = serde_json::from_str(text);
+        let kind = said.as_ref().ok().map(|Object(it): &Object<Said>| it.kind());
+        let answer = match said {
             Ok(Object(Said::Time { echo })) => Ok(json!({ "type": "time", "t": self.app.clock.now(), "echo": echo })),
             Ok(Object(Said::Token { token })) => self.renew(&token),
             Ok(Object(Said::Vote { poll_id, choice })) => self.vote(poll_id, choice).await,
@@ -299,7 +312,7 @@ impl Session for Watching {
                     Problem::new(other.code(), "The cause is in the server's log.").body()
                 }
             };
-            json!({ "type": "problem", "t": self.app.clock.now(), "problem": body })
+            json!({ "type": "problem", "t": self.app.clock.now(), "to": kind, "problem": body })
         });
         Some(answer.to_string())
     }

@@ -6,6 +6,7 @@
 
 mod books;
 mod buyer;
+mod picture;
 mod progress;
 mod report;
 mod server;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 
 use self::books::Books;
 use self::buyer::{Character, Deed, Story};
+use self::picture::Picture;
 use self::progress::Progress;
 use self::report::{Evidence, Report};
 use self::server::{Folder, Server};
@@ -67,6 +69,10 @@ pub struct Options {
     /// How long the show lasts; longer when not everybody has paid.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(3..=3_600))]
     seconds: u32,
+
+    /// Folder of the built pages, `web/dist`; without it, the server has one plain page and the show no picture.
+    #[arg(long, env = "WEB_DIR")]
+    web_dir: Option<PathBuf>,
 
     /// Print one JSON object on the last line of stdout.
     #[arg(long)]
@@ -121,7 +127,15 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     check_open_files(&options)?;
     let mut folder = Folder::make()?;
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let mut server = Server::start(folder.path(), &secret).await?;
+    let mut picture = None;
+    let mut folders = Vec::new();
+    if let Some(web) = &options.web_dir {
+        folders.push(("WEB_DIR", web.as_path()));
+        picture = Picture::start(folder.path()).await?;
+    }
+    folders.extend(picture.as_ref().map(|it| ("MEDIA_DIR", it.folder())));
+    let mut server = Server::start(folder.path(), &secret, &folders).await?;
+    let video_url = picture.as_ref().map(|_| picture::ADDRESS);
     let keys = Keys::open(&Config { secret: Some(secret), ..Config::default() }).await?;
     let db = Db::open_existing(&sqlite_url(&folder.path().join("showcart.sqlite"))).await?;
     let clock = Clock::starting_at(db.read().await?.now().await?);
@@ -129,7 +143,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let authority = server.authority().to_owned();
 
     let (report, show) = tokio::select! {
-        done = perform(&options, &shop, &authority, &db) => done?,
+        done = perform(&options, &shop, &authority, &db, video_url) => done?,
         ended = server.ended() => bail!("the server ended before the show did: {}", ended?),
         _ = tokio::signal::ctrl_c() => bail!("stopped"),
     };
@@ -137,8 +151,9 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     writeln!(out, "{}", report.text())?;
     if options.keep {
         folder.keep();
-        let next = open_another_show(&shop, &report).await?;
+        let next = open_another_show(&shop, &report, video_url).await?;
         writeln!(out, "{}", kept(&server.url, folder.path(), &shop, show, next)?)?;
+        writeln!(out, "{}", pages(&options, &server.url, &shop, next)?)?;
     }
     if options.json {
         writeln!(out, "{}", report.json())?;
@@ -171,9 +186,18 @@ fn check_open_files(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The show, from the first product to the last comparison.
-async fn perform(options: &Options, shop: &Shop, authority: &str, db: &Db) -> anyhow::Result<(Report, ShowId)> {
+async fn perform(
+    options: &Options,
+    shop: &Shop,
+    authority: &str,
+    db: &Db,
+    video_url: Option<&str>,
+) -> anyhow::Result<(Report, ShowId)> {
     let mut progress = Progress::begin();
-    let stage = Stage::set(options, shop, &mut progress).await?;
+    let stage = Stage::set(options, shop, &mut progress, video_url).await?;
+    for line in pages(options, &format!("http://{authority}"), shop, stage.show)?.lines() {
+        progress.say(line);
+    }
     let (stopping, stop) = watch::channel(());
     let (counter, shown) = watch::channel(Counter::default());
     let seat = |token, taste| Seat {
@@ -294,7 +318,12 @@ struct Chosen {
 }
 
 impl Stage {
-    async fn set(options: &Options, shop: &Shop, progress: &mut Progress) -> anyhow::Result<Stage> {
+    async fn set(
+        options: &Options,
+        shop: &Shop,
+        progress: &mut Progress,
+        video_url: Option<&str>,
+    ) -> anyhow::Result<Stage> {
         let (products, refused) = read_catalogue(options)?;
         let chosen = choose(&products)?;
         let currency = chosen[1].currency;
@@ -303,7 +332,8 @@ impl Stage {
             put_product(shop, product, product.on_hand.unwrap_or(0)).await?;
         }
         let title = "The showcart demo";
-        let show = shop.host(Method::POST, &["shows"], Some(json!({ "title": title, "currency": currency }))).await?;
+        let show = json!({ "title": title, "currency": currency, "video_url": video_url });
+        let show = shop.host(Method::POST, &["shows"], Some(show)).await?;
         let show: ShowId = text(&show, "show_id")?.parse().context("the id of the show")?;
         let mut shown = Vec::new();
         let mut allocated = 0;
@@ -524,12 +554,25 @@ impl Play<'_> {
 }
 
 /// Something to look at after the demo: a live show with the product that was on sale.
-async fn open_another_show(shop: &Shop, report: &Report) -> anyhow::Result<ShowId> {
-    let show = json!({ "title": "Still open", "currency": report.currency() });
+async fn open_another_show(shop: &Shop, report: &Report, video_url: Option<&str>) -> anyhow::Result<ShowId> {
+    let show = json!({ "title": "Still open", "currency": report.currency(), "video_url": video_url });
     let show = shop.host(Method::POST, &["shows"], Some(show)).await?;
     let show = text(&show, "show_id")?;
     shop.host(Method::POST, &["shows", show, "start"], Some(json!({}))).await?;
     show.parse().context("the id of the show")
+}
+
+/// Where to look at a show.
+fn pages(options: &Options, url: &str, shop: &Shop, show: ShowId) -> anyhow::Result<String> {
+    let host = shop.token(Role::Host, "hanna", None)?;
+    let buyer = shop.token(Role::Viewer, "ann", None)?;
+    Ok(match options.web_dir {
+        Some(_) => format!(
+            "viewer     {url}/#show={show}&token={buyer}\ndesk       {url}/desk#show={show}&token={host}\n\
+             dashboard  {url}/dashboard#show={show}&token={host}",
+        ),
+        None => format!("page       {url}/#show={show}&viewer={buyer}&host={host}"),
+    })
 }
 
 fn kept(url: &str, folder: &std::path::Path, shop: &Shop, show: ShowId, next: ShowId) -> anyhow::Result<String> {

@@ -25,7 +25,8 @@ pub(super) struct Folder {
 }
 
 impl Server {
-    pub(super) async fn start(folder: &Path, secret: &str) -> anyhow::Result<Server> {
+    /// `folders` are settings that name what is served besides: pages, a picture.
+    pub(super) async fn start(folder: &Path, secret: &str, folders: &[(&str, &Path)]) -> anyhow::Result<Server> {
         let program = std::env::current_exe().context("where this program is")?;
         let log = File::create(folder.join("server.log")).context("a file for what the server says")?;
         let inherited = INHERITED.iter().filter_map(|it| Some((*it, std::env::var_os(it)?)));
@@ -36,6 +37,7 @@ impl Server {
             .env("LISTEN", "127.0.0.1:0")
             .env("DATA_DIR", folder)
             .env("SHOWCART_SECRET", secret)
+            .envs(folders.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

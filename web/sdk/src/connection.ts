@@ -29,7 +29,7 @@ export interface ConnectionOptions {
   readonly tokens: Tokens;
   /** The address of the socket, to resume from what was heard. */
   readonly url: () => string;
-  readonly opened: (hello: Hello, token: string | null) => void;
+  readonly opened: (hello: Hello) => void;
   readonly message: (message: ServerMessage) => void;
 }
 
@@ -126,7 +126,7 @@ export class Connection {
     // A token in the address would end up in logs.
     const protocols = token === null ? [SUBPROTOCOL] : [SUBPROTOCOL, `token.${token}`];
     const line: Line = new Line(environment.socket(url(), protocols), environment.clock, {
-      hello: (hello) => this.#opened(line, hello, token),
+      hello: (hello) => this.#opened(line, hello),
       message: (message) => {
         if (this.#current?.line === line) this.#heard(message);
       },
@@ -135,7 +135,7 @@ export class Connection {
     this.#next = line;
   }
 
-  #opened(line: Line, hello: Hello, token: string | null): void {
+  #opened(line: Line, hello: Hello): void {
     // Only now: until here the line before went on telling what happened.
     this.#current?.line.close();
     this.#current = { line, openedAt: this.#options.environment.clock.monotonic() };
@@ -143,7 +143,7 @@ export class Connection {
     this.#cancelRetry?.();
     this.#cancelRetry = null;
     this.#reconnectMs = hello.reconnect_ms;
-    this.#options.opened(hello, token);
+    this.#options.opened(hello);
     const state = this.#state.get();
     // Changing over to another node is nobody's business.
     if (state.status !== "open" || state.role !== hello.role) this.#state.set({ status: "open", role: hello.role });

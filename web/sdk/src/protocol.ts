@@ -452,6 +452,8 @@ export interface Hello {
   readonly heartbeat_ms: number;
   readonly reconnect_ms: number;
   readonly role: Role;
+  /** When the token ends, the guest's own too. */
+  readonly expires_at: Millis;
   readonly guest_token?: string;
 }
 
@@ -525,6 +527,8 @@ export interface VoteTaken {
 export interface Refused {
   readonly type: "problem";
   readonly t: Millis;
+  /** The type of the message that was refused; null when it could not be read. */
+  readonly to: "time" | "token" | "vote" | null;
   readonly problem: Problem;
 }
 

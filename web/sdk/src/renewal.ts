@@ -1,6 +1,6 @@
 import type { Cancel, Environment } from "./environment.js";
-import type { Millis, Problem } from "./protocol.js";
-import { expiryOf, RENEW_BEFORE_MS, type Tokens } from "./token.js";
+import type { Millis } from "./protocol.js";
+import { RENEW_BEFORE_MS, type Tokens } from "./token.js";
 
 /** Timers of browsers count milliseconds in 32 bits. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
@@ -22,39 +22,31 @@ export interface RenewalOptions {
 export class Renewal {
   readonly #options: RenewalOptions;
   #cancel: Cancel | null = null;
-  #isGiven = false;
 
   constructor(options: RenewalOptions) {
     this.#options = options;
   }
 
-  /** A socket was opened with `token`. */
-  start(token: string | null): void {
+  /** A socket was opened with a token that is good until `expiresAt`. */
+  start(expiresAt: Millis): void {
     this.stop();
-    if (token === null || !this.#options.tokens.isRenewable) return;
-    const ends = expiryOf(token);
-    if (ends !== null) this.#plan(ends - RENEW_BEFORE_MS - this.#options.serverNow());
+    if (this.#options.tokens.isRenewable) this.#plan(expiresAt - RENEW_BEFORE_MS - this.#options.serverNow());
   }
 
   stop(): void {
     this.#cancel?.();
     this.#cancel = null;
-    this.#isGiven = false;
   }
 
   /** The server took the token, which is good until `expiresAt`. */
   taken(expiresAt: Millis): void {
-    this.#isGiven = false;
     this.#plan(Math.max(expiresAt - RENEW_BEFORE_MS - this.#options.serverNow(), AGAIN_MS));
   }
 
-  /** Whether a problem without a poll is the answer to a token. */
-  answers(problem: Problem): boolean {
-    const isAbout = ["unauthorized", "token_expired", "forbidden"].includes(problem.code);
-    if (!this.#isGiven || !isAbout) return false;
+  /** The server did not take the token: another socket has to show another one. */
+  refused(): void {
     this.stop();
     this.#options.refused();
-    return true;
   }
 
   #plan(ms: number): void {
@@ -72,7 +64,6 @@ export class Renewal {
       const token = await this.#options.tokens.renew();
       // Another socket has been opened, or none is open, while the token was on its way.
       if (this.#cancel !== planned) return;
-      this.#isGiven = true;
       this.#options.give(token);
     } catch (error) {
       this.#options.environment.reportError(error);

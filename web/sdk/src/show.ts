@@ -105,7 +105,7 @@ export class Show {
       environment,
       tokens: this.#tokens,
       url: () => this.#url(),
-      opened: (hello, token) => this.#opened(hello, token),
+      opened: (hello) => this.#opened(hello),
       message: (message) => this.#heard(message),
     });
     this.#sampler = new TimeSampler(environment.clock, (echo) => this.#connection.send({ type: "time", echo }));
@@ -235,12 +235,12 @@ export class Show {
     return `${this.#server.replace(/^http/, "ws")}/v1/shows/${this.id}/live${query}`;
   }
 
-  #opened(hello: Hello, token: string | null): void {
+  #opened(hello: Hello): void {
     this.#clock.hear(hello.t);
     this.#log.hello(hello);
     if (hello.guest_token !== undefined) this.#tokens.keepGuest(hello.guest_token);
     this.#sampler.start();
-    this.#renewal.start(token);
+    this.#renewal.start(hello.expires_at);
     this.#votes.opened();
   }
 
@@ -279,8 +279,8 @@ export class Show {
     }
   }
 
-  #refused({ problem }: Refused): void {
-    if (problem.poll_id === undefined && this.#renewal.answers(problem)) return;
+  #refused({ to, problem }: Refused): void {
+    if (to === "token") return this.#renewal.refused();
     this.#votes.refused(problem);
   }
 

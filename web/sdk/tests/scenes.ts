@@ -29,6 +29,7 @@ export const hello = (more: object = {}) => ({
   heartbeat_ms: 25_000,
   reconnect_ms: 1_000,
   role: "viewer",
+  expires_at: T0 + 86_400_000,
   ...more,
 });
 

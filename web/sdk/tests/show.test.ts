@@ -342,7 +342,7 @@ test("an open socket gets a newer token before the old one ends", async () => {
   const token = (minutes: number) => tokenOf({ sub: "ann", exp: ends(minutes) / 1_000 });
   const tokens = [token(5), token(10)];
   const { world } = await watch({ token: () => tokens.shift() ?? assert.fail("asked too often") });
-  world.socket.hear(say.hello());
+  world.socket.hear(say.hello({ expires_at: ends(5) }));
   world.socket.hear(say.snapshot(1));
   // The socket must not become silent in the meantime.
   for (let minute = 0; minute < 4; minute += 1) {
@@ -363,12 +363,13 @@ test("a token that is refused on the open socket leads to a new socket", async (
   const soon = tokenOf({ sub: "ann", exp: say.T0 / 1_000 + 61 });
   const tokens = [soon, "another-buyer"];
   const { world } = await watch({ token: () => tokens.shift() ?? "another-buyer" });
-  world.socket.hear(say.hello());
+  world.socket.hear(say.hello({ expires_at: say.T0 + 61_000 }));
   await world.clock.advance(1_000);
   assert.equal(world.socket.saidOf("token").length, 1);
   world.socket.hear({
     type: "problem",
     t: say.T0,
+    to: "token",
     problem: { status: 403, code: "forbidden", detail: "Another subject." },
   });
   await world.clock.advance(1_000);
@@ -519,6 +520,7 @@ test("a vote is sent again after busy, after a new connection and after silence,
   const problem = (more: object) => ({
     type: "problem",
     t: say.T0,
+    to: "vote",
     problem: { status: 503, code: "busy", detail: "Busy.", ...more },
   });
   assert.equal(world.socket.saidOf("vote").length, 1);
@@ -553,7 +555,7 @@ test("a vote that was made before says which choice counts", async () => {
     poll_id: say.POLL,
     choice: 0,
   };
-  world.socket.hear({ type: "problem", t: say.T0, problem });
+  world.socket.hear({ type: "problem", t: say.T0, to: "vote", problem });
   assert.equal(await vote, 0);
 });
 
@@ -561,7 +563,7 @@ test("a vote that is refused is an error with the code", async () => {
   for (const code of ["poll_closed", "guests_may_not_vote", "rate_limited", "invalid", "not_found"]) {
     const { world, show } = await joined();
     const vote = show.vote(say.POLL, 1);
-    world.socket.hear({ type: "problem", t: say.T0, problem: { status: 409, code, detail: "No.", poll_id: say.POLL } });
+    world.socket.hear({ type: "problem", t: say.T0, to: "vote", problem: { status: 409, code, detail: "No.", poll_id: say.POLL } });
     await assert.rejects(vote, (error) => error instanceof RefusedError && error.code === code);
   }
 });
