@@ -42,7 +42,9 @@ const CHUNK_TIME: Duration = Duration::from_millis(2);
 /// Beside others who write, a rest is so many times as long as the chunk before it.
 const RESTS: u32 = 20;
 /// The same where others need not wait for the chunk (PostgreSQL), and only share the processor and the disk with it.
-const RESTS_SHARED: u32 = 6;
+const RESTS_SHARED: u32 = 12;
+/// Rows of a chunk there, beside others who write: each shorter than what a buyer notices.
+const ROWS_SHARED: usize = 50;
 const REST_MAX: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -57,8 +59,7 @@ pub(super) async fn all(
 ) -> anyhow::Result<()> {
     let rows = BufReader::with_capacity(BYTES_MAX, tokio::fs::File::from_std(rows));
     let mut lines = rows.lines();
-    // Where many may write at once, nobody waits for a chunk, and large ones cost everybody least.
-    let (mut size, rests) = if db.is_sqlite() { (ROWS_MAX / 4, RESTS) } else { (ROWS_MAX, RESTS_SHARED) };
+    let (mut size, rests) = if db.is_sqlite() { (ROWS_MAX / 4, RESTS) } else { (ROWS_SHARED, RESTS_SHARED) };
     let mut shop_writes = db.shop_writes();
     loop {
         let chunk = next_chunk(&mut lines, size).await?;
@@ -68,11 +69,15 @@ pub(super) async fn all(
         let took = chunk_until_applied(db, &chunk, job, counts, refusals).await?;
         failpoints::crash("import_chunk");
         progress(counts);
-        if db.is_sqlite() {
-            size = fitting(chunk.len(), size, took);
-        }
         let before = std::mem::replace(&mut shop_writes, db.shop_writes());
-        if shop_writes > before {
+        let is_alone = shop_writes == before;
+        size = match db.is_sqlite() {
+            true => fitting(chunk.len(), size, took),
+            // Nobody waits for a chunk, and large ones cost least in a whole.
+            false if is_alone => ROWS_MAX,
+            false => ROWS_SHARED,
+        };
+        if !is_alone {
             tokio::time::sleep((took * rests).min(REST_MAX)).await;
         }
     }
