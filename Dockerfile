@@ -1,4 +1,9 @@
-# Two stages: the first builds one binary, the second holds nothing but that. Nothing is downloaded when it runs.
+# Three stages: one builds the pages, one the binary, the last holds nothing but these. Nothing is downloaded when it runs.
+FROM node:20-bookworm-slim AS pages
+WORKDIR /build/web
+COPY web .
+RUN npm ci --no-audit --no-fund && npm run build
+
 FROM rust:1-bookworm AS build
 WORKDIR /build
 COPY . .
@@ -7,9 +12,10 @@ RUN cargo build --release --locked
 FROM debian:bookworm-slim
 RUN useradd --system --create-home --home-dir /data showcart
 COPY --from=build /build/target/release/showcart /usr/local/bin/showcart
+COPY --from=pages /build/web/dist /usr/share/showcart/web
 USER showcart
 WORKDIR /data
-ENV LISTEN=0.0.0.0:8080 DATA_DIR=/data
+ENV LISTEN=0.0.0.0:8080 DATA_DIR=/data WEB_DIR=/usr/share/showcart/web
 EXPOSE 8080
 VOLUME /data
 STOPSIGNAL SIGTERM
