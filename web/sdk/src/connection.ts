@@ -1,0 +1,233 @@
+import { type DisconnectReason, nextStep, WAIT_MAX_MS } from "./backoff.js";
+import type { Cancel, Environment } from "./environment.js";
+import { ShowcartError } from "./errors.js";
+import { Line } from "./line.js";
+import { type Observable, type Unsubscribe, Value } from "./observable.js";
+import { type ClientMessage, type Hello, type Role, type ServerMessage, SUBPROTOCOL } from "./protocol.js";
+import type { Tokens } from "./token.js";
+import { within } from "./waiting.js";
+
+/** How the show is connected. */
+export type ConnectionState =
+  | { readonly status: "connecting"; /** Why there is no connection yet; null at the first try. */ readonly reason: DisconnectReason | null }
+  | { readonly status: "open"; readonly role: Role }
+  | { readonly status: "waiting"; readonly reason: DisconnectReason; /** When it is tried again, by the device's clock. */ readonly retryAt: number }
+  /** The device says that it has no network. */
+  | { readonly status: "offline" }
+  /** It is not tried again. */
+  | { readonly status: "closed"; readonly reason: DisconnectReason };
+
+export interface ConnectionOptions {
+  readonly environment: Environment;
+  readonly tokens: Tokens;
+  /** The address of the socket, to resume from what was heard. */
+  readonly url: () => string;
+  readonly opened: (hello: Hello, token: string | null) => void;
+  readonly message: (message: ServerMessage) => void;
+}
+
+/** A connection that has lasted so long was a good one: what fails later begins to count anew. */
+const STABLE_MS = 10_000;
+/** The token function must answer within this time. */
+const TOKEN_MS = 30_000;
+const RECONNECT_MS = 1_000;
+
+/** Keeps one line open: comes back when it ends, and changes over to another node without a gap when a node stops. */
+export class Connection {
+  readonly #options: ConnectionOptions;
+  readonly #state: Value<ConnectionState>;
+  readonly #unsubscribe: Unsubscribe[];
+  /** The line that is listened to. */
+  #current: { readonly line: Line; readonly openedAt: number } | null = null;
+  /** The line that is being opened, perhaps beside one that still works. */
+  #next: Line | null = null;
+  /** Tells a dial that it has been overtaken while it waited for a token. */
+  #dials = 0;
+  #isDialing = false;
+  #failures = 0;
+  #reconnectMs = RECONNECT_MS;
+  #lastReason: DisconnectReason | null = null;
+  #cancelRetry: Cancel | null = null;
+
+  constructor(options: ConnectionOptions) {
+    const { signals, reportError } = options.environment;
+    this.#options = options;
+    this.#state = new Value<ConnectionState>({ status: "connecting", reason: null }, reportError);
+    this.#unsubscribe = [
+      signals.listen("online", () => this.#online()),
+      signals.listen("offline", () => this.#offline()),
+      signals.listen("visible", () => this.#visible()),
+    ];
+  }
+
+  get state(): Observable<ConnectionState> {
+    return this.#state;
+  }
+
+  start(): void {
+    void this.#dial();
+  }
+
+  /** Says something on the open line; false when there is none. */
+  send(message: ClientMessage): boolean {
+    this.#current?.line.send(message);
+    return this.#current !== null;
+  }
+
+  /** Comes back, because of what was heard. */
+  restart(reason: DisconnectReason): void {
+    this.#current?.line.drop(reason);
+  }
+
+  close(reason: DisconnectReason): void {
+    if (this.#state.get().status === "closed") return;
+    this.#dials += 1;
+    this.#cancelRetry?.();
+    this.#current?.line.close();
+    this.#next?.close();
+    this.#current = null;
+    this.#next = null;
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#state.set({ status: "closed", reason });
+  }
+
+  async #dial(): Promise<void> {
+    const dial = (this.#dials += 1);
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
+    this.#next?.close();
+    this.#next = null;
+    this.#isDialing = true;
+    if (this.#current === null) this.#state.set({ status: "connecting", reason: this.#lastReason });
+    try {
+      const { environment, tokens } = this.#options;
+      const late = () => new ShowcartError("no_token", "The token function took too long.");
+      const token = await within(environment.clock, TOKEN_MS, tokens.current(), late);
+      if (dial !== this.#dials) return;
+      this.#isDialing = false;
+      this.#open(token);
+    } catch (error) {
+      if (dial !== this.#dials) return;
+      this.#isDialing = false;
+      this.#options.environment.reportError(error);
+      this.#failed("no_token", null);
+    }
+  }
+
+  #open(token: string | null): void {
+    const { environment, url } = this.#options;
+    // A token in the address would end up in logs.
+    const protocols = token === null ? [SUBPROTOCOL] : [SUBPROTOCOL, `token.${token}`];
+    const line: Line = new Line(environment.socket(url(), protocols), environment.clock, {
+      hello: (hello) => this.#opened(line, hello, token),
+      message: (message) => {
+        if (this.#current?.line === line) this.#heard(message);
+      },
+      ended: (reason) => this.#ended(line, reason, token),
+    });
+    this.#next = line;
+  }
+
+  #opened(line: Line, hello: Hello, token: string | null): void {
+    // Only now: until here the line before went on telling what happened.
+    this.#current?.line.close();
+    this.#current = { line, openedAt: this.#options.environment.clock.monotonic() };
+    this.#next = null;
+    this.#reconnectMs = hello.reconnect_ms;
+    this.#options.opened(hello, token);
+    const state = this.#state.get();
+    // Changing over to another node is nobody's business.
+    if (state.status !== "open" || state.role !== hello.role) this.#state.set({ status: "open", role: hello.role });
+  }
+
+  #heard(message: ServerMessage): void {
+    if (message.type === "bye") this.#retryIn(message.delay_ms);
+    else this.#options.message(message);
+  }
+
+  #ended(line: Line, reason: DisconnectReason, token: string | null): void {
+    if (this.#current?.line === line) {
+      const lasted = this.#options.environment.clock.monotonic() - this.#current.openedAt;
+      if (lasted >= STABLE_MS) this.#failures = 0;
+      this.#current = null;
+      this.#lastReason = reason;
+      if (this.#next !== null || this.#isDialing) this.#state.set({ status: "connecting", reason });
+      else this.#failed(reason, token);
+    } else if (this.#next === line) {
+      this.#next = null;
+      this.#failed(reason, token);
+    }
+  }
+
+  /** There is no line, or none beside the one that will stop soon. */
+  #failed(reason: DisconnectReason, token: string | null): void {
+    this.#failures += 1;
+    this.#lastReason = reason;
+    const step = nextStep(reason, this.#failures, this.#reconnectMs);
+    if (step.do === "stop") return this.close(reason);
+    if (step.do === "renew") return void this.#renew(reason, token);
+    const ms = step.atLeastMs + this.#options.environment.random() * (step.upToMs - step.atLeastMs);
+    this.#wait(reason, ms);
+  }
+
+  #wait(reason: DisconnectReason, ms: number): void {
+    const { clock, signals } = this.#options.environment;
+    if (this.#current !== null) return this.#retryIn(ms);
+    if (signals.isOnline()) {
+      this.#state.set({ status: "waiting", reason, retryAt: clock.now() + ms });
+      return this.#retryIn(ms);
+    }
+    // Some devices say so although there is a network, so it is tried now and then.
+    this.#state.set({ status: "offline" });
+    this.#retryIn(WAIT_MAX_MS);
+  }
+
+  async #renew(reason: DisconnectReason, token: string | null): Promise<void> {
+    const dial = (this.#dials += 1);
+    const { environment, tokens } = this.#options;
+    this.#isDialing = true;
+    if (this.#current === null) this.#state.set({ status: "connecting", reason });
+    let hasAnother: boolean;
+    try {
+      const late = () => new ShowcartError("no_token", "The token function took too long.");
+      hasAnother = await within(environment.clock, TOKEN_MS, tokens.refused(token), late);
+    } catch (error) {
+      if (dial !== this.#dials) return;
+      this.#isDialing = false;
+      environment.reportError(error);
+      return this.#failed("no_token", null);
+    }
+    if (dial !== this.#dials) return;
+    this.#isDialing = false;
+    if (!hasAnother) return this.close(reason);
+    // The first time at once; a back end whose tokens are never taken is asked less and less often.
+    const upToMs = this.#failures === 1 ? 0 : Math.min(RECONNECT_MS * 2 ** Math.min(this.#failures, 16), WAIT_MAX_MS);
+    this.#wait(reason, environment.random() * upToMs);
+  }
+
+  #retryIn(ms: number): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = this.#options.environment.clock.after(ms, () => void this.#dial());
+  }
+
+  #online(): void {
+    if (this.#current !== null) return this.#current.line.probe();
+    if (this.#next !== null || this.#isDialing) return;
+    this.#failures = 0;
+    // Everybody in a hall is online again in the same second.
+    this.#wait("network", this.#options.environment.random() * this.#reconnectMs);
+  }
+
+  #offline(): void {
+    // It may be a false alarm, as with a server on the same machine: the line is asked.
+    if (this.#current !== null) this.#current.line.probe();
+    else if (this.#state.get().status === "waiting") this.#wait("network", 0);
+  }
+
+  #visible(): void {
+    this.#current?.line.check();
+    const state = this.#state.get();
+    // The timer for it may have been slowed down.
+    if (state.status === "waiting" && this.#options.environment.clock.now() >= state.retryAt) void this.#dial();
+  }
+}
