@@ -44,6 +44,8 @@ export class Server {
       env: { ...process.env, RUST_LOG: process.env["SHOWCART_LOG"] ?? "warn" },
     });
     this.#child = child;
+    // A binary that is missing ends the output at once, and that is told below.
+    child.on("error", () => {});
     if (child.stdout === null) throw new Error("The server has no output.");
     for await (const line of createInterface({ input: child.stdout })) {
       const address = /^showcart is listening on http:\/\/(.*)$/.exec(line)?.[1];
@@ -53,7 +55,7 @@ export class Server {
       child.stdout.resume();
       return;
     }
-    throw new Error("The server ended before it listened.");
+    throw new Error(`The server ended before it listened; SHOWCART_LOG=info shows why. Its binary is ${BINARY}; SHOWCART_BIN names another.`);
   }
 
   /** Ends the process as a power cut does. */

@@ -46,14 +46,17 @@ interface Cast {
   readonly rug: string;
 }
 
+let casts = 0;
+
 async function cast(title: string, start = true): Promise<Cast> {
+  const run = (casts += 1);
   const host = await Host.open(server, { title, start });
   const image = (name: string) => `${files.url}/${name}.svg`;
-  const lamp = await host.product({ sku: `lamp-${title}`, title: "Ridge table lamp", variant: "Ochre", price_minor: 8900, compare_at_minor: 11900, units: 60, image_url: image("lamp") });
-  const jug = await host.product({ sku: `jug-${title}`, title: "Stoneware jug, two litres", price_minor: 4200, units: 24, image_url: image("jug") });
-  const rug = await host.product({ sku: `rug-${title}`, title: "Flat-weave runner, hand-loomed in undyed wool", variant: "70 × 240 cm", price_minor: 124000, compare_at_minor: 149000, units: 3, image_url: image("rug") });
-  await host.product({ sku: `bowl-${title}`, title: "Salad bowl in olive wood", price_minor: 5600, units: 40, image_url: image("bowl") });
-  await host.product({ sku: `cup-${title}`, title: "Cup without a handle", variant: "Set of four", price_minor: 3800, units: 8 });
+  const lamp = await host.product({ sku: `lamp-${run}`, title: "Ridge table lamp", variant: "Ochre", price_minor: 8900, compare_at_minor: 11900, units: 60, image_url: image("lamp") });
+  const jug = await host.product({ sku: `jug-${run}`, title: "Stoneware jug, two litres", price_minor: 4200, units: 24, image_url: image("jug") });
+  const rug = await host.product({ sku: `rug-${run}`, title: "Flat-weave runner, hand-loomed in undyed wool", variant: "70 × 240 cm", price_minor: 124000, compare_at_minor: 149000, units: 3, image_url: image("rug") });
+  await host.product({ sku: `bowl-${run}`, title: "Salad bowl in olive wood", price_minor: 5600, units: 40, image_url: image("bowl") });
+  await host.product({ sku: `cup-${run}`, title: "Cup without a handle", variant: "Set of four", price_minor: 3800, units: 8 });
   return { host, lamp, jug, rug };
 }
 
@@ -63,8 +66,10 @@ const open = async (host: Host, { options }: Look, words: Record<string, string>
 /** What moves has arrived, and pictures are there. */
 async function shoot(page: Page, look: Look, name: string): Promise<void> {
   await page.waitForLoadState("networkidle");
-  await page.evaluate(() => Promise.all(document.getAnimations().map((it) => it.finished.catch(() => null))));
-  await page.waitForTimeout(350);
+  await page.evaluate(async () => {
+    const roots = [document, document.querySelector("showcart-show")?.shadowRoot].filter((it) => it != null);
+    await Promise.all(roots.flatMap((it) => it.getAnimations()).map((it) => it.finished.catch(() => null)));
+  });
   await page.screenshot({ path: `${OUT}/${name}-${look.name}.png` });
 }
 

@@ -14,7 +14,7 @@ export const icons = {
   check: icon(svg`<path d="M4 10.500l4 4 8-9"/>`),
   list: icon(svg`<path d="M3 5h14M3 10h14M3 15h14"/>`),
   /** A large tag on a string, for where there is no picture. */
-  tag: svg`<svg viewBox="0 0 400 400" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" aria-hidden="true">
-    <path d="M70 190 150 120H360V330H70Z" transform="rotate(-24 200 220)"/><circle cx="134" cy="240" r="16"/><path d="M128 225C90 150 130 60 230 6"/></svg>`,
+  tag: svg`<svg viewBox="0 0 400 400" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round" aria-hidden="true">
+    <g transform="rotate(-18 200 200)"><path d="M96 120h290v180H96l-26-26v-60h24a14 14 0 1 0 0-8H70v-60z"/></g><path d="M86 252C10 190 20 60 190 4"/></svg>`,
   arrow: icon(svg`<path d="M4 10h12M11 5l5 5-5 5"/>`),
 };

@@ -2,7 +2,7 @@ import type { Card, NewLine, Sale, Units } from "@showcart/sdk";
 import { css, html, LitElement, nothing, type TemplateResult } from "lit";
 import "../design/countdown.js";
 import { Follow } from "../design/follow.js";
-import { count, money, secondsLeft } from "../design/format.js";
+import { clock, count, money, secondsLeft } from "../design/format.js";
 import "../design/meter.js";
 import "../design/picture.js";
 import "../design/price.js";
@@ -17,7 +17,7 @@ const FEW = 10;
 
 /**
  * Something that can be bought: a price tag for what is on screen (`tag`), large while it enters (`entrance`), a line in the
- * line-up (`row`).
+ * line-up (`row`), and a small tag for a sale beside what is on screen (`mini`).
  */
 export class Offer extends LitElement {
   static override properties = {
@@ -31,7 +31,7 @@ export class Offer extends LitElement {
   declare room: Room;
   declare product: Card;
   declare sale: Sale | null;
-  declare look: "tag" | "entrance" | "row";
+  declare look: "tag" | "entrance" | "mini" | "row";
   /** Marks a line of the line-up whose product is on screen. */
   declare onAir: boolean;
   /** Changes whenever anything of the buyer's has changed. */
@@ -73,15 +73,29 @@ export class Offer extends LitElement {
       }
       .on-air::before { content: ""; width: 8px; height: 8px; border-radius: 50%; background: var(--sc-signal); }
 
+      .long .act { grid-column: 1 / -1; grid-template-columns: 1fr; }
+      .long .act:has(.time) { grid-template-columns: auto 1fr; align-items: center; gap: var(--sc-4); }
+      .long .time { justify-items: start; }
+
       @container (max-width: 345px) {
         .tag { padding-left: 30px; padding-right: var(--sc-2); }
         article:not(.entrance) showcart-picture { width: 52px; }
-        .tag:not(.entrance) .act { grid-column: 1 / -1; grid-template-columns: 1fr; }
-        .tag:not(.entrance) .act:has(.time) { grid-template-columns: 1fr auto; align-items: center; gap: var(--sc-3); }
-        .tag:not(.entrance) .time { grid-auto-flow: column; justify-content: start; align-items: baseline; gap: var(--sc-2); }
+        .tag.tag:not(.entrance, .mini) .act { grid-column: 1 / -1; grid-template-columns: 1fr; }
+        .tag:not(.entrance, .mini) .act:has(.time) { grid-template-columns: auto 1fr; align-items: center; gap: var(--sc-4); }
+        .tag:not(.entrance, .mini) .time { justify-items: start; }
         .row .act { min-width: 64px; }
-        .row .act .button { padding-inline: var(--sc-2); white-space: normal; }
+        .row:not(.long) .act .button { padding-inline: var(--sc-2); white-space: normal; }
+        article.mini showcart-picture { display: none; }
+        .mini { grid-template-columns: minmax(0, 1fr) auto; }
       }
+
+      .mini { padding-block: var(--sc-2); }
+      .mini showcart-picture { width: 48px; align-self: center; }
+      .mini .words { gap: 1px; }
+      .mini .title { -webkit-line-clamp: 1; }
+      .mini:not(.long) .act { grid-template-columns: auto auto; align-items: center; gap: var(--sc-2); }
+      .mini .time .label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+      .mini .time showcart-countdown { font-size: var(--sc-size-3); }
 
       .row { padding: var(--sc-3) 0; }
       .row showcart-picture { width: 56px; }
@@ -117,7 +131,10 @@ export class Offer extends LitElement {
     const price = sale?.price_minor ?? product.price_minor;
     const was = sale === null ? product.compare_at_minor : Math.max(product.price_minor, product.compare_at_minor ?? 0);
     const isRunning = sale?.state === "running";
-    const classes = `${look === "row" ? "row" : "tag"} ${look} ${isSoldOut ? "sold" : ""}`;
+    const button = this.#button(wanted, isSoldOut, note, price);
+    // Words that are longer than "Buy" get a line of their own.
+    const isLong = button !== null && button.text.length > 10;
+    const classes = `${look === "row" ? "row" : "tag"} ${look} ${isSoldOut ? "sold" : ""} ${isLong ? "long" : ""}`;
     return html`<article class=${classes} data-offer=${keyOf(wanted)} aria-label=${nameOf(product)}>
       <showcart-picture .src=${product.image_url}></showcart-picture>
       <div class="words">
@@ -127,12 +144,12 @@ export class Offer extends LitElement {
           .minor=${price}
           .was=${was}
           .currency=${sale?.currency ?? product.currency}
-          .size=${look === "entrance" ? "large" : look === "row" ? "small" : "normal"}
+          .size=${look === "entrance" ? "large" : look === "tag" ? "normal" : "small"}
           .urgent=${isRunning && !isSoldOut}
         ></showcart-price>
-        ${stock(units, isSoldOut, sale)}
+        ${stock(note?.kind === "all_held" ? { left: 0, in_checkout: note.inCheckout, sold: 0 } : units, isSoldOut, sale)}
       </div>
-      <div class="act">${this.#time(isSoldOut)} ${this.#button(wanted, isSoldOut, note, price)}</div>
+      <div class="act">${this.#time(isSoldOut)} ${button === null ? nothing : this.#drawn(wanted, button)}</div>
       ${this.#foot(units, note, isSoldOut)}
     </article>`;
   }
@@ -148,40 +165,44 @@ export class Offer extends LitElement {
     </div>`;
   }
 
-  #button(wanted: NewLine, isSoldOut: boolean, note: Note | null, price: number): TemplateResult | typeof nothing {
+  /** What the button says, and whether it does anything. Null where nothing can be bought. */
+  #button(wanted: NewLine, isSoldOut: boolean, note: Note | null, price: number): Button | null {
     const { product, sale, room } = this;
-    if (!room.isLive) return nothing;
-    const dead = (text: string) => html`<button class="button money" aria-disabled="true">${text}</button>`;
-    if (isSoldOut) return dead(texts.offer.soldOut);
-    // After a tap the button keeps its focus, so it is not taken away but says that it waits.
-    if (room.buying.openFor(wanted) !== null) return this.#live(wanted, texts.offer.finish, texts.offer.finish);
-    if (sale?.state === "armed") return dead(texts.offer.buy);
-    if (room.role === "guest") return this.#live(wanted, texts.offer.signIn, texts.offer.signIn);
-    if (room.role !== "viewer") return nothing;
-    if (note?.kind === "asking") return dead(texts.offer.asking);
-    if (note?.kind === "sold_out") return dead(texts.offer.soldOut);
+    if (!room.isLive) return null;
+    if (isSoldOut || note?.kind === "sold_out") return { text: texts.offer.soldOut, isDead: true };
+    if (room.buying.openFor(wanted) !== null) return { text: texts.offer.finish, name: texts.offer.finishNamed(nameOf(product)) };
+    if (sale?.state === "armed") return { text: texts.offer.buy, isDead: true };
+    if (room.role === "guest") return { text: texts.offer.signIn };
+    if (room.role !== "viewer") return null;
+    if (note?.kind === "asking") return { text: texts.offer.asking, isDead: true };
     if (note?.kind === "all_held") {
       const seconds = secondsLeft(note.again, room.now());
-      if (seconds > 0) {
-        this.#again ??= setTimeout(() => {
-          this.#again = undefined;
-          this.requestUpdate();
-        }, 200);
-        return dead(texts.offer.tryAgainIn(count(seconds)));
-      }
-      return this.#live(wanted, texts.offer.tryAgain, texts.offer.tryAgain);
+      if (seconds === 0) return { text: texts.offer.tryAgain };
+      this.#again ??= setTimeout(() => {
+        this.#again = undefined;
+        this.requestUpdate();
+      }, 200);
+      return { text: texts.offer.tryAgainIn(seconds < 60 ? texts.offer.seconds(count(seconds)) : clock(seconds)), isDead: true };
     }
-    return this.#live(wanted, texts.offer.buy, texts.offer.buyNamed(nameOf(product), money(price, sale?.currency ?? product.currency)));
+    return { text: texts.offer.buy, name: texts.offer.buyNamed(nameOf(product), money(price, sale?.currency ?? product.currency)) };
   }
 
-  #live(wanted: NewLine, text: string, name: string): TemplateResult {
-    return html`<button class="button money" aria-label=${name} @click=${() => this.room.want(wanted)}>${text}</button>`;
+  /** A button that does nothing keeps the focus that it had, so it is not disabled but says that it is. */
+  #drawn(wanted: NewLine, { text, name, isDead }: Button): TemplateResult {
+    return html`<button
+      class="button money"
+      aria-label=${name ?? nothing}
+      aria-disabled=${isDead === true ? "true" : nothing}
+      @click=${() => isDead === true || this.room.want(wanted)}
+    >
+      ${text}
+    </button>`;
   }
 
   #foot(units: Units | undefined, note: Note | null, isSoldOut: boolean): TemplateResult | typeof nothing {
     const { sale, look } = this;
-    const hasMeter = look !== "row" && sale?.state === "running" && !isSoldOut && units !== undefined;
-    const said = note?.kind === "said" ? note.text : note?.kind === "all_held" ? texts.offer.allHeld : null;
+    const hasMeter = (look === "tag" || look === "entrance") && sale?.state === "running" && !isSoldOut && units !== undefined;
+    const said = note?.kind === "said" ? note.text : null;
     if (!hasMeter && said === null) return nothing;
     const share = hasMeter ? units.left / sale.cap : 0;
     return html`<div class="foot">
@@ -191,6 +212,13 @@ export class Offer extends LitElement {
   }
 }
 customElements.define("showcart-offer", Offer);
+
+interface Button {
+  readonly text: string;
+  /** For those who hear it without what stands around it. */
+  readonly name?: string;
+  readonly isDead?: boolean;
+}
 
 export const nameOf = (product: Card): string => (product.variant === null ? product.title : `${product.title}, ${product.variant}`);
 

@@ -76,6 +76,8 @@ export class ShowcartShow extends LitElement {
   #closed: Closed | null = null;
   #notice: { readonly text: string; readonly tone: "money" | "plain" } | null = null;
   #checkout: HoldId | null = null;
+  /** The tag flies to its place over what is around it. */
+  #isSettling = false;
   #entrance: { readonly version: number; readonly until: number } | null = null;
   #timers = new Set<ReturnType<typeof setTimeout>>();
   #look: ReturnType<typeof setInterval> | undefined;
@@ -272,6 +274,8 @@ export class ShowcartShow extends LitElement {
     if (this.#entrance?.version !== version) return;
     const from = this.#pinned?.getBoundingClientRect();
     this.#entrance = null;
+    this.#isSettling = true;
+    this.#later(300, () => (this.#isSettling = false));
     this.requestUpdate();
     await this.updateComplete;
     const element = this.#pinned;
@@ -420,13 +424,13 @@ export class ShowcartShow extends LitElement {
     const stream = this.video ?? (scene?.show as { readonly video_url?: string | null } | undefined)?.video_url ?? null;
     const isWide = this.layout === "wide";
     return html`<div class="app" role="region" aria-label=${texts.show.region}>
-        <div class="stage">
-          ${stream === null ? this.#still(scene) : html`<showcart-video .src=${this.#address(stream)} ?stopped=${scene?.show.state === "ended"} @showcart-video=${() => this.requestUpdate()}></showcart-video>`}
-          ${this.#top(scene)} ${scene !== null && scene.show.state !== "live" && stream !== null ? this.#curtain(scene) : nothing}
+        <div class="stage ${stream !== null && scene !== null && scene.show.state !== "live" ? "dimmed" : ""}">
+          ${stream === null ? html`<div class="still">${icons.tag}</div>` : html`<showcart-video .src=${this.#address(stream)} ?stopped=${scene?.show.state === "ended"} @showcart-video=${() => this.requestUpdate()}></showcart-video>`}
+          ${this.#top(scene)} ${scene === null ? nothing : this.#headline(scene, stream !== null)}
         </div>
         ${room === null || scene === null
           ? nothing
-          : html`<div class="now ${this.#entrance === null ? "" : "entering"}">${this.#now(scene, room)}</div>
+          : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">${this.#now(scene, room)}</div>
               ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : nothing}`}
         ${this.#refusal()}
       </div>
@@ -480,19 +484,12 @@ export class ShowcartShow extends LitElement {
     return html`<span class="badge ${this.#wasOpen ? "scarce" : "over"} line">${text}</span>`;
   }
 
-  /** Without a video: the title, as large as it goes. */
-  #still(scene: Scene | null): TemplateResult {
-    return html`<div class="still">
-      ${icons.tag}
-      ${scene === null ? nothing : html`<div><h1>${scene.show.title}</h1>
-        <p>${scene.show.state === "ended" ? texts.show.endedText : scene.show.state === "scheduled" ? texts.show.scheduledText : nothing}</p></div>`}
-    </div>`;
-  }
-
-  #curtain(scene: Scene): TemplateResult {
-    const isOver = scene.show.state === "ended";
-    return html`<div class="curtain"><div><h1>${isOver ? texts.show.endedTitle : scene.show.title}</h1>
-      <p>${isOver ? texts.show.endedText : texts.show.scheduledText}</p></div></div>`;
+  /** Without a picture the show's title is what there is to see; before the show and after it, what to expect. */
+  #headline(scene: Scene, hasVideo: boolean): TemplateResult | typeof nothing {
+    const { state, title } = scene.show;
+    if (state === "live") return hasVideo ? nothing : html`<div class="headline"><h1>${title}</h1></div>`;
+    const [head, text] = state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [title, texts.show.scheduledText];
+    return html`<div class="headline"><h1>${head}</h1><p>${text}</p></div>`;
   }
 
   #now(scene: Scene, room: Room): TemplateResult {
@@ -502,13 +499,14 @@ export class ShowcartShow extends LitElement {
     const polls: Closed["poll"][] = Object.values(scene.polls);
     const votes = room.show.mine.get()?.votes ?? {};
     const closed = this.#closed;
+    const isWide = this.layout === "wide";
     const isEntering = pin !== null && this.#entrance?.version === pin.version;
     return html`
       ${repeat(polls, (it) => it.poll_id, (it) => html`<showcart-poll .room=${room} .poll=${it} .voted=${votes[it.poll_id]}></showcart-poll>`)}
       ${closed === null || scene.polls[closed.poll.poll_id] !== undefined
         ? nothing
         : html`<showcart-poll .room=${room} .poll=${closed.poll} .result=${closed.result} .voted=${votes[closed.poll.poll_id]} @showcart-dismiss=${() => this.#dismissResult()}></showcart-poll>`}
-      ${repeat(sales, (it) => it.sale_id, (it) => html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .revision=${this.#revision}></showcart-offer>`)}
+      ${repeat(sales, (it) => it.sale_id, (it) => html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${isWide || pin === null ? "tag" : "mini"} .revision=${this.#revision}></showcart-offer>`)}
       ${pin === null
         ? nothing
         : html`<showcart-offer
@@ -519,8 +517,8 @@ export class ShowcartShow extends LitElement {
             .look=${isEntering ? "entrance" : "tag"}
             .revision=${this.#revision}
           ></showcart-offer>`}
-      ${pin === null && sales.length === 0 && this.layout === "wide" ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
-      ${this.layout === "wide" ? this.#orders(scene, room) : this.#bar(scene, room)}`;
+      ${pin === null && sales.length === 0 && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
+      ${isWide ? this.#orders(scene, room) : this.#bar(scene, room)}`;
   }
 
   #dismissResult(): void {

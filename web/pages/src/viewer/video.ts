@@ -23,7 +23,7 @@ export class Video extends LitElement {
     controls,
     css`
       :host { display: block; position: relative; background: var(--sc-over); overflow: hidden; }
-      video { width: 100%; height: 100%; object-fit: cover; }
+      video { width: 100%; height: 100%; object-fit: var(--fit, cover); }
       .play {
         position: absolute; inset: 0; margin: auto; width: 72px; height: 72px; border-radius: 50%;
         background: var(--sc-over-on); color: var(--sc-over); border: 0;
