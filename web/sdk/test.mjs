@@ -19,7 +19,11 @@ await build({
   sourcemap: "inline",
 });
 const bundles = chosen.map((it) => `.scratch/${it.replace(".ts", ".mjs")}`);
-const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=2", ...bundles], {
-  stdio: "inherit",
-});
+const { status } = spawnSync(
+  process.execPath,
+  ["--enable-source-maps", "--test", "--test-reporter=spec", "--test-concurrency=2", ...bundles],
+  {
+    stdio: "inherit",
+  },
+);
 process.exit(status ?? 1);

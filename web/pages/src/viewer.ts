@@ -18,6 +18,9 @@ function watch(show: string): void {
   const theme = read(THEME);
   if (theme === "light" || theme === "dark") element.theme = theme;
   new MutationObserver(() => write(THEME, element.theme ?? "")).observe(element, { attributeFilter: ["theme"] });
+  element.addEventListener("showcart-ready", (event) => {
+    document.title = (event as CustomEvent<{ title: string }>).detail.title;
+  });
   document.body.replaceChildren(element);
 }
 

@@ -25,6 +25,7 @@ interface Held<T> {
   readonly item: T;
 }
 
+/** What an alignment works with. */
 export interface AlignmentOptions<T> {
   readonly pictureTime: PictureTime | null;
   /** How late something may be because of the picture, in milliseconds. */
@@ -39,9 +40,10 @@ export interface AlignmentOptions<T> {
 /**
  * Holds what happened on stage until the picture shows that moment.
  *
- * Something is released when the picture has reached its `at`, and at the latest `limitMs` after `at`. Order is kept: what
- * waits lets nothing pass, and what is released for its limit takes along all that was before it. Everything is released at
- * once when there is no picture time, or when the picture jumps, because then it says nothing about what the viewer has seen.
+ * Something is released when the picture has reached its `at`, and at the latest `limitMs` after `at`. Order is kept:
+ * what waits lets nothing pass, and what is released for its limit takes along all that was before it. Everything is
+ * released at once when there is no picture time, or when the picture jumps, because then it says nothing about what
+ * the viewer has seen.
  */
 export class Alignment<T> {
   readonly #options: AlignmentOptions<T>;
@@ -65,6 +67,13 @@ export class Alignment<T> {
       this.#queue.push({ at, item, deadline: monotonic + left });
     }
     this.#look();
+  }
+
+  /** The moment of the stage that the viewer sees: the picture's, as far as things wait for it. */
+  now(): Millis {
+    const { limitMs, serverNow } = this.#options;
+    const now = serverNow();
+    return Math.min(Math.max(this.#picture() ?? now, now - limitMs), now);
   }
 
   /** Releases all that waits. */

@@ -1,6 +1,17 @@
 /** What the HTTP API takes and gives when somebody buys; the server's `/openapi.json` says what each member means. */
 
-import type { Currency, HoldId, Line, Millis, Minor, OrderId, PaymentId, ProductId, SaleId, ShowId } from "./protocol.js";
+import type {
+  Currency,
+  HoldId,
+  Line,
+  Millis,
+  Minor,
+  OrderId,
+  PaymentId,
+  ProductId,
+  SaleId,
+  ShowId,
+} from "./protocol.js";
 
 /** What is asked for: units of a sale at its price, or of a product at the list price. */
 export type NewLine =

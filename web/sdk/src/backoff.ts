@@ -71,8 +71,8 @@ export function reasonOf(code: number): DisconnectReason {
 }
 
 /**
- * What follows. `failures` counts the connections that failed in a row, this one included; `reconnectMs` is what the server
- * asked for in its last hello.
+ * What follows. `failures` counts the connections that failed in a row, this one included; `reconnectMs` is what the
+ * server asked for in its last hello.
  */
 export function nextStep(reason: DisconnectReason, failures: number, reconnectMs: number): NextStep {
   const growth = 2 ** Math.min(failures - 1, 16);

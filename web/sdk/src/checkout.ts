@@ -3,7 +3,7 @@ import type { Environment } from "./environment.js";
 import { RefusedError, UnansweredError } from "./errors.js";
 import type { Http, Reply } from "./http.js";
 import type { MineKeeper } from "./mine.js";
-import type { HoldId, OrderId, Problem, ProblemCode, ProductId, SaleId, ShowId } from "./protocol.js";
+import type { HoldId, OrderId, Problem, ProblemCode, ProductId, SaleId } from "./protocol.js";
 import type { Storage } from "./storage.js";
 import { subjectOf, type Tokens } from "./token.js";
 import { pause } from "./waiting.js";
@@ -44,6 +44,7 @@ export type ReleaseResult =
   /** It is paid for: ask the shop for a refund. */
   | { readonly status: "already_paid" };
 
+/** What goes along with a wish for units. */
 export interface HoldOptions {
   /** What the buyer saw when they tapped, kept with the order: any JSON of at most 2,000 bytes. */
   readonly seen?: unknown;
@@ -51,6 +52,7 @@ export interface HoldOptions {
   readonly metadata?: unknown;
 }
 
+/** What a page wants to know while it waits to pay. */
 export interface PayOptions {
   /** Called while the payment stands in the line for the provider; `order.payment.line` says behind how many. */
   readonly onLine?: (order: Order) => void;
@@ -70,6 +72,7 @@ interface Pending {
   readonly sentAt: number;
 }
 
+/** What buying works with. */
 export interface CheckoutOptions {
   readonly environment: Environment;
   readonly http: Http;
@@ -77,7 +80,7 @@ export interface CheckoutOptions {
   readonly storage: Storage;
   readonly mine: MineKeeper;
   readonly server: string;
-  readonly showId: ShowId;
+  readonly showId: string;
   /** What is sent as `seen` when the page says nothing. */
   readonly seen: () => unknown;
 }
@@ -89,11 +92,12 @@ const LOOK_MS = 1_000;
 const HOLD = "hold:";
 
 /**
- * Buying. Each request has an idempotency key, which is stored before the request goes and removed when its answer is known:
- * after a time-out or a reload the same wish goes out with the same key, and whatever happened to the first happens once.
+ * Buying. Each request has an idempotency key, which is stored before the request goes and removed when its answer is
+ * known: after a time-out or a reload the same wish goes out with the same key, and whatever happened to the first
+ * happens once.
  *
- * All of these throw `RefusedError` for refusals that a page cannot do anything about, and `UnansweredError` when no answer
- * came within a minute.
+ * All of these throw `RefusedError` for refusals that a page cannot do anything about, and `UnansweredError` when no
+ * answer came within a minute.
  */
 export class Checkout {
   readonly #options: CheckoutOptions;
@@ -164,7 +168,10 @@ export class Checkout {
     return this.#get<OrderPage>(`/v1/me/orders?${query}`);
   }
 
-  /** What this buyer asked for, perhaps before a reload, without having got an answer. `hold(it.lines)` asks for the same. */
+  /**
+   * What this buyer asked for, perhaps before a reload, without having got an answer. `hold(it.lines)` asks for the
+   * same.
+   */
   async unanswered(): Promise<readonly UnansweredHold[]> {
     const pending = this.#pending(await this.#place());
     return Object.entries(pending)

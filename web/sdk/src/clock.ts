@@ -17,10 +17,11 @@ interface Sample {
 }
 
 /**
- * The server's time. It hangs on the device's monotonic clock, so it does not move when somebody sets the device's time.
+ * The server's time. It hangs on the device's monotonic clock, so it does not move when somebody sets the device's
+ * time.
  *
- * The offset is that of the shortest round trip. A message can be late, never early: the largest `t` − local time is a bound
- * below which the offset cannot be, and stands for it until there is a round trip.
+ * The offset is that of the shortest round trip. A message can be late, never early: the largest `t` − local time is
+ * a bound below which the offset cannot be, and stands for it until there is a round trip.
  */
 export class ServerClock {
   readonly #local: LocalClock;
@@ -51,7 +52,8 @@ export class ServerClock {
       best === null ||
       trip <= best.trip ||
       takenAt - best.takenAt > SAMPLE_LIFE_MS ||
-      // Not both can be right, so one of the clocks has moved: a monotonic clock may stand still while the device sleeps.
+      // Not both can be right, so one of the clocks has moved: a monotonic clock may stand still while the device
+      // sleeps.
       Math.abs(offset - best.offset) > (trip + best.trip) / 2 + ROUNDING_MS;
     if (isBetter) this.#best = { offset, trip, takenAt };
     // The same for the bound: the server cannot have been ahead by more than the whole trip.

@@ -7,16 +7,23 @@ import { type ClientMessage, type Hello, type Role, type ServerMessage, SUBPROTO
 import type { Tokens } from "./token.js";
 import { within } from "./waiting.js";
 
-/** How the show is connected. */
+/**
+ * How the show is connected.
+ *
+ * - `connecting`: a connection is being made; `reason` says why there is none, and is null at the first try.
+ * - `open`: what happens is told; `role` is what the token allows.
+ * - `waiting`: it is tried again at `retryAt`, in milliseconds since 1970 by the device's clock.
+ * - `offline`: the device says that it has no network.
+ * - `closed`: it is not tried again.
+ */
 export type ConnectionState =
-  | { readonly status: "connecting"; /** Why there is no connection yet; null at the first try. */ readonly reason: DisconnectReason | null }
+  | { readonly status: "connecting"; readonly reason: DisconnectReason | null }
   | { readonly status: "open"; readonly role: Role }
-  | { readonly status: "waiting"; readonly reason: DisconnectReason; /** When it is tried again, by the device's clock. */ readonly retryAt: number }
-  /** The device says that it has no network. */
+  | { readonly status: "waiting"; readonly reason: DisconnectReason; readonly retryAt: number }
   | { readonly status: "offline" }
-  /** It is not tried again. */
   | { readonly status: "closed"; readonly reason: DisconnectReason };
 
+/** What a connection works with, and whom it tells. */
 export interface ConnectionOptions {
   readonly environment: Environment;
   readonly tokens: Tokens;
@@ -133,6 +140,8 @@ export class Connection {
     this.#current?.line.close();
     this.#current = { line, openedAt: this.#options.environment.clock.monotonic() };
     this.#next = null;
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
     this.#reconnectMs = hello.reconnect_ms;
     this.#options.opened(hello, token);
     const state = this.#state.get();
@@ -226,6 +235,7 @@ export class Connection {
 
   #visible(): void {
     this.#current?.line.check();
+    this.#current?.line.probe();
     const state = this.#state.get();
     // The timer for it may have been slowed down.
     if (state.status === "waiting" && this.#options.environment.clock.now() >= state.retryAt) void this.#dial();

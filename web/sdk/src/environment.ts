@@ -15,6 +15,7 @@ export interface LocalClock {
 
 /** What a socket's events carry. */
 export interface SocketEvent {
+  readonly type: string;
   readonly data?: unknown;
   readonly code?: number;
   readonly reason?: string;

@@ -23,8 +23,8 @@ export class RefusedError extends ShowcartError {
 }
 
 /**
- * No answer came in time, however often it was asked (`code` is `unanswered`): what was asked for may have happened. Asking
- * for the same again is safe; it carries the same key.
+ * No answer came in time, however often it was asked (`code` is `unanswered`): what was asked for may have happened.
+ * Asking for the same again is safe; it carries the same key.
  */
 export class UnansweredError extends ShowcartError {
   override readonly name = "UnansweredError";
@@ -34,7 +34,9 @@ export class UnansweredError extends ShowcartError {
   }
 }
 
-/** The show was closed, by `close()` or because the server does not want to see this client again (`code` is `closed`). */
+/**
+ * The show was closed, by `close()` or because the server does not want to see this client again (`code` is `closed`).
+ */
 export class ClosedError extends ShowcartError {
   override readonly name = "ClosedError";
 

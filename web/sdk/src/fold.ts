@@ -1,8 +1,8 @@
 import type { Entry, Sale, SaleId, Scene } from "./protocol.js";
 
 /**
- * What the scene becomes when `entry` happens. Parts that it does not touch stay the same objects; entries for the desk, for
- * one buyer, or of a type that is newer than this SDK give back the same scene.
+ * What the scene becomes when `entry` happens. Parts that it does not touch stay the same objects; entries for the
+ * desk, for one buyer, or of a type that is newer than this SDK give back the same scene.
  *
  * The server has the same function; `tests/vectors/fold.json` holds cases that both run.
  */

@@ -36,7 +36,7 @@ export class Gauges {
     const known = this.#known.get(name);
     if (known !== undefined && known[0] >= gauge[0]) return;
     this.#known.set(name, gauge);
-    this.#listeners.get(name)?.tell(undefined);
+    if (!Object.is(known?.[1], gauge[1])) this.#listeners.get(name)?.tell(undefined);
   }
 
   /** Forgets all, and takes those of a snapshot. */

@@ -1,5 +1,5 @@
 import type { Environment } from "./environment.js";
-import { UnansweredError } from "./errors.js";
+import { ClosedError, UnansweredError } from "./errors.js";
 import type { Problem } from "./protocol.js";
 import type { Tokens } from "./token.js";
 import { pause, within } from "./waiting.js";
@@ -12,6 +12,7 @@ const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
 const AGAIN_MAX_MS = 8_000;
 
+/** One request, which may be sent several times. */
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "DELETE";
   /** Behind the server's address, from `/v1`. */
@@ -26,13 +27,19 @@ export interface HttpRequest {
 /** What the server said in the end. */
 export type Reply<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: Problem };
 
-type Attempt<T> = { readonly reply: Reply<T> } | { readonly again: { readonly afterMs: number | null; readonly cause: unknown } };
+type Attempt<T> =
+  { readonly reply: Reply<T> } | { readonly again: { readonly afterMs: number | null; readonly cause: unknown } };
 
-/** Asks until there is an answer: what has a key, and what may be done twice, is repeated after time-outs and refusals to work. */
+/**
+ * Asks until there is an answer: what has a key, and what may be done twice, is repeated after time-outs and refusals
+ * to work.
+ */
 export class Http {
   readonly #environment: Environment;
   readonly #tokens: Tokens;
   readonly #server: string;
+  /** Aborted when the show is closed. */
+  readonly #closing = new AbortController();
 
   constructor(environment: Environment, tokens: Tokens, server: string) {
     this.#environment = environment;
@@ -43,26 +50,49 @@ export class Http {
   /**
    * Gives the server's answer, or its refusal.
    *
-   * @throws UnansweredError when no answer came within a minute.
+   * @throws UnansweredError when no answer came within a minute; ClosedError when the show was closed before.
    */
   async request<T>(request: HttpRequest): Promise<Reply<T>> {
     const { clock, random } = this.#environment;
     const start = clock.monotonic();
     let isRepetition = request.isRepetition === true;
     for (let pauseMs = AGAIN_MS; ; pauseMs = Math.min(pauseMs * 2, AGAIN_MAX_MS)) {
-      const attempt = await this.#attempt<T>({ ...request, isRepetition });
+      const attempt = await this.#unlessClosed(this.#attempt<T>({ ...request, isRepetition }));
       if ("reply" in attempt) return attempt.reply;
-      const ms = attempt.again.afterMs ?? pauseMs * (0.5 + random() / 2);
+      // Those who were told the same time do not come back in one moment.
+      const ms = (attempt.again.afterMs ?? pauseMs / 2) + (random() * pauseMs) / 2;
       if (clock.monotonic() - start + ms > PATIENCE_MS) {
         throw new UnansweredError("The server gives no answer.", { cause: attempt.again.cause });
       }
-      await pause(clock, ms);
+      await this.#unlessClosed(pause(clock, ms));
       isRepetition = true;
+    }
+  }
+
+  /** Gives up what is on its way. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #unlessClosed<T>(promise: Promise<T>): Promise<T> {
+    const { signal } = this.#closing;
+    let close = () => {};
+    const closed = new Promise<never>((_, reject) => {
+      close = () => reject(new ClosedError());
+      signal.addEventListener("abort", close);
+    });
+    if (signal.aborted) close();
+    try {
+      return await Promise.race([promise, closed]);
+    } finally {
+      signal.removeEventListener("abort", close);
     }
   }
 
   async #attempt<T>(request: HttpRequest): Promise<Attempt<T>> {
     const abort = new AbortController();
+    const end = () => abort.abort();
+    this.#closing.signal.addEventListener("abort", end);
     const late = () => new UnansweredError("The request took too long.");
     try {
       return await within(this.#environment.clock, TRY_MS, this.#authorised<T>(request, abort.signal), late);
@@ -70,7 +100,8 @@ export class Http {
       // Whether it was carried out is not known.
       return { again: { afterMs: null, cause } };
     } finally {
-      abort.abort();
+      end();
+      this.#closing.signal.removeEventListener("abort", end);
     }
   }
 
@@ -109,7 +140,13 @@ async function problemOf(response: Response): Promise<Problem> {
   const { status, statusText } = response;
   const body: unknown = await response.json().catch(() => null);
   if (typeof body === "object" && body !== null && "code" in body && "detail" in body) return body as Problem;
-  return { type: "about:blank", title: statusText, status, code: `http_${status}`, detail: `The answer is ${status} ${statusText}.` };
+  return {
+    type: "about:blank",
+    title: statusText,
+    status,
+    code: `http_${status}`,
+    detail: `The answer is ${status} ${statusText}.`,
+  };
 }
 
 /** `Retry-After` in milliseconds, when it is a number of seconds. */

@@ -7,6 +7,7 @@ const HELLO_MS = 15_000;
 /** An answer to a probe must come within this time. */
 const PROBE_MS = 5_000;
 
+/** Whom a line tells. */
 export interface LineHandlers {
   hello(hello: Hello): void;
   message(message: ServerMessage): void;

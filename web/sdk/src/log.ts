@@ -10,7 +10,9 @@ export interface Told {
 export class LogPosition {
   #epoch: string | null = null;
   #seq = 0;
-  /** The last entry that was told. A shared snapshot may be a little older than what we had; then entries come again. */
+  /**
+   * The last entry that was told. A shared snapshot may be a little older than what we had; then entries come again.
+   */
   #told = 0;
   #awaitsSnapshot = true;
 

@@ -6,7 +6,7 @@ import type { Entry, HoldId, Millis, MyHold, MyOrder, Own, PollId, WireMine } fr
 export interface Mine {
   /** Open holds without an order. */
   readonly holds: readonly MyHold[];
-  /** Orders whose hold is open or sold, and those that ended while this page was open. */
+  /** Orders whose hold is open or sold, and those that were cancelled since the server's last list. */
   readonly orders: readonly MyOrder[];
   /** The choices that count in polls, by the poll's id. */
   readonly votes: Readonly<Record<PollId, number>>;
@@ -17,8 +17,8 @@ const OVERLAP_MS = 1_000;
 const NOTHING: Mine = { holds: [], orders: [], votes: {} };
 
 /**
- * Keeps what the buyer has: the server's list, the entries for this buyer alone that came after it, and the answers to this
- * page's own purchases, for which there are no entries.
+ * Keeps what the buyer has: the server's list, the entries for this buyer alone that came after it, and the answers to
+ * this page's own purchases, for which there are no entries.
  */
 export class MineKeeper {
   readonly #value: Value<Mine | null>;
@@ -27,6 +27,8 @@ export class MineKeeper {
   #later = new Map<number, Entry>();
   /** Holds and orders of this page's own requests, with the moment at which they were made. */
   #noted = new Map<HoldId, { readonly madeAt: Millis; readonly thing: MyHold | MyOrder }>();
+  /** Votes of this page, which are never taken back. */
+  #votes: Mine["votes"] = {};
 
   constructor(report: ReportError) {
     this.#value = new Value<Mine | null>(null, report);
@@ -40,6 +42,7 @@ export class MineKeeper {
   forget(): void {
     this.#seq = 0;
     this.#later.clear();
+    this.#votes = {};
   }
 
   /** Takes the server's list. */
@@ -47,7 +50,7 @@ export class MineKeeper {
     // Of two sockets one may tell an older list.
     if (wire.seq < this.#seq) return;
     this.#seq = wire.seq;
-    let mine: Mine = { holds: wire.holds, orders: wire.orders, votes: wire.votes };
+    let mine: Mine = { holds: wire.holds, orders: wire.orders, votes: { ...this.#votes, ...wire.votes } };
     for (const [holdId, { madeAt, thing }] of this.#noted) {
       if (madeAt < wire.t - OVERLAP_MS) this.#noted.delete(holdId);
       else if (!has(mine, holdId)) mine = withThing(mine, thing);
@@ -81,12 +84,21 @@ export class MineKeeper {
   /** The answer to a payment that was begun, or an order as it was read. */
   noteOrder(order: Order): void {
     const { order_id, hold_id, state, lines, amount_minor, currency, payment } = order;
-    this.#note(order.created_at, { order_id, hold_id, state, lines, amount_minor, currency, deadline: payment.deadline });
+    this.#note(order.created_at, {
+      order_id,
+      hold_id,
+      state,
+      lines,
+      amount_minor,
+      currency,
+      deadline: payment.deadline,
+    });
   }
 
   noteVote(pollId: PollId, choice: number): void {
     const mine = this.#now();
-    this.#value.set({ ...mine, votes: { ...mine.votes, [pollId]: choice } });
+    this.#votes = { ...this.#votes, [pollId]: choice };
+    this.#value.set({ ...mine, votes: { ...mine.votes, ...this.#votes } });
   }
 
   #note(madeAt: Millis, thing: MyHold | MyOrder): void {
@@ -132,7 +144,11 @@ function apply(mine: Mine, entry: Entry): Mine {
   }
 }
 
-function withState(mine: Mine, { order_id, hold_id }: { order_id: MyOrder["order_id"]; hold_id: HoldId }, state: MyOrder["state"]): Mine {
+function withState(
+  mine: Mine,
+  { order_id, hold_id }: { order_id: MyOrder["order_id"]; hold_id: HoldId },
+  state: MyOrder["state"],
+): Mine {
   const known = mine.orders.find((it) => it.order_id === order_id);
   if (known !== undefined) return withThing(mine, { ...known, state });
   const hold = mine.holds.find((it) => it.hold_id === hold_id);

@@ -76,7 +76,10 @@ export class Value<T> implements Observable<T> {
   }
 }
 
-/** A part of an observable, which is told of only when the part itself is another one. It costs nothing until subscribed to. */
+/**
+ * A part of an observable, which is told of only when the part itself is another one. It costs nothing until subscribed
+ * to.
+ */
 export function select<T, P>(source: Observable<T>, project: (value: T) => P): Observable<P> {
   return {
     get: () => project(source.get()),

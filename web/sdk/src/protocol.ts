@@ -1,7 +1,7 @@
 /**
- * The words of the socket, as types: docs/PROTOCOL.md says what they mean, docs/socket.schema.json is their schema. Members
- * are named as they are on the wire. Times are milliseconds since 1970 UTC by the server's clock, money is whole minor units
- * (cents of EUR, yen of JPY).
+ * The words of the socket, as types: docs/PROTOCOL.md says what they mean, docs/socket.schema.json is their schema.
+ * Members are named as they are on the wire. Times are milliseconds since 1970 UTC by the server's clock, money is
+ * whole minor units (cents of EUR, yen of JPY).
  */
 
 /** A moment: milliseconds since 1970 UTC by the server's clock. */
@@ -11,19 +11,30 @@ export type Minor = number;
 /** An ISO 4217 code such as `EUR`. */
 export type Currency = string;
 
+/** A show. */
 export type ShowId = `shw_${string}`;
+/** A product: one SKU. */
 export type ProductId = `prd_${string}`;
+/** A banner or a timer. */
 export type OverlayId = `ovl_${string}`;
+/** A poll. */
 export type PollId = `pol_${string}`;
+/** A flash sale. */
 export type SaleId = `sal_${string}`;
+/** Units promised to one buyer. */
 export type HoldId = `hld_${string}`;
+/** An order. */
 export type OrderId = `ord_${string}`;
+/** A payment of an order. */
 export type PaymentId = `pay_${string}`;
+/** A refund. */
 export type RefundId = `rfd_${string}`;
 
+/** What the token allows: `guest` without one, `viewer` with a buyer's, the others at the desk. */
 export type Role = "host" | "moderator" | "analyst" | "viewer" | "guest" | "service";
 /** Why something left the stage. */
 export type EndReason = "by_hand" | "by_time" | "show_ended";
+/** Why money goes back: `requested` by the shop, the others by itself. */
 export type RefundReason = "requested" | "unfulfilled" | "duplicate" | "mismatch";
 
 /** A product as viewers see it. */
@@ -208,7 +219,12 @@ export interface EntryData {
   /** For the buyer: the time to pay is over, the units are free. */
   "hold.expired": { readonly hold_id: HoldId };
   /** For the buyer: the order is paid. */
-  "order.confirmed": { readonly order_id: OrderId; readonly hold_id: HoldId; readonly amount_minor: Minor; readonly currency: Currency };
+  "order.confirmed": {
+    readonly order_id: OrderId;
+    readonly hold_id: HoldId;
+    readonly amount_minor: Minor;
+    readonly currency: Currency;
+  };
   /** For the buyer: the payment was cancelled, the units are free. */
   "order.canceled": { readonly order_id: OrderId; readonly hold_id: HoldId };
   /** For the buyer and the desk: money came for which nothing can be delivered; it goes back. */
@@ -259,6 +275,7 @@ export interface EntryData {
   };
 }
 
+/** The types of entries, such as `pin.set`. */
 export type EntryType = keyof EntryData;
 
 /** Something that happened, in the show's log: `Entry<"pin.set">`, or any of them as `Entry`. */
@@ -308,6 +325,7 @@ export type GaugeValue<N extends GaugeName> = N extends "viewers"
 
 /** `[version, value, at]`; taken only when its version is greater than the one that is known. */
 export type WireGauge = readonly [version: number, value: unknown, at: Millis];
+/** Gauges by their names. */
 export type WireGauges = Readonly<Record<string, WireGauge>>;
 
 /** An open hold of this buyer without an order. */
@@ -334,13 +352,47 @@ export interface MyOrder {
 
 /** The stable codes of refusals: decide by them. */
 export type ProblemCode =
-  | "bad_request" | "bad_cursor" | "idempotency_key_missing" | "unauthorized" | "token_expired" | "forbidden"
-  | "origin_forbidden" | "not_found" | "method_not_allowed" | "request_timeout" | "conflict" | "version_conflict"
-  | "show_not_live" | "show_ended" | "not_in_lineup" | "not_started" | "sale_ended" | "sold_out" | "all_held"
-  | "not_enough" | "limit_reached" | "hold_open" | "hold_ended" | "already_paid" | "poll_closed" | "already_voted"
-  | "guests_may_not_vote" | "stage_full" | "refund_too_large" | "units_committed" | "stock_short"
-  | "payload_too_large" | "unsupported_media_type" | "invalid" | "idempotency_key_reused" | "upgrade_required"
-  | "rate_limited" | "internal" | "provider_unavailable" | "busy" | "draining";
+  | "bad_request"
+  | "bad_cursor"
+  | "idempotency_key_missing"
+  | "unauthorized"
+  | "token_expired"
+  | "forbidden"
+  | "origin_forbidden"
+  | "not_found"
+  | "method_not_allowed"
+  | "request_timeout"
+  | "conflict"
+  | "version_conflict"
+  | "show_not_live"
+  | "show_ended"
+  | "not_in_lineup"
+  | "not_started"
+  | "sale_ended"
+  | "sold_out"
+  | "all_held"
+  | "not_enough"
+  | "limit_reached"
+  | "hold_open"
+  | "hold_ended"
+  | "already_paid"
+  | "poll_closed"
+  | "already_voted"
+  | "guests_may_not_vote"
+  | "stage_full"
+  | "refund_too_large"
+  | "units_committed"
+  | "stock_short"
+  | "payload_too_large"
+  | "unsupported_media_type"
+  | "invalid"
+  | "idempotency_key_reused"
+  | "upgrade_required"
+  | "rate_limited"
+  | "internal"
+  | "provider_unavailable"
+  | "busy"
+  | "draining";
 
 /** RFC 9457: a refusal, with a stable code and a sentence that the caller can act on. */
 export interface Problem {
@@ -375,6 +427,7 @@ export interface Problem {
   readonly choice?: number;
 }
 
+/** The first message. */
 export interface Hello {
   readonly type: "hello";
   readonly t: Millis;
@@ -386,6 +439,7 @@ export interface Hello {
   readonly guest_token?: string;
 }
 
+/** Replaces the scene, all gauges, epoch and position. */
 export interface Snapshot {
   readonly type: "snapshot";
   readonly t: Millis;
@@ -395,6 +449,7 @@ export interface Snapshot {
   readonly gauges: WireGauges;
 }
 
+/** All entries for this reader with `after` < seq ≤ `upto`, and gauges; without both it is the heartbeat. */
 export interface Frame {
   readonly type: "frame";
   readonly t: Millis;
@@ -404,12 +459,14 @@ export interface Frame {
   readonly gauges?: WireGauges;
 }
 
+/** Entries for this buyer alone; they never move the position. */
 export interface Own {
   readonly type: "own";
   readonly t: Millis;
   readonly entries: readonly Entry[];
 }
 
+/** What this buyer has, as of `seq`; replaces what was known. */
 export interface WireMine {
   readonly type: "mine";
   readonly t: Millis;
@@ -419,24 +476,28 @@ export interface WireMine {
   readonly votes: Readonly<Record<PollId, number>>;
 }
 
+/** This node stops: connect again after `delay_ms`, then leave this socket. */
 export interface Bye {
   readonly type: "bye";
   readonly t: Millis;
   readonly delay_ms: number;
 }
 
+/** The answer to `time`. */
 export interface TimeTold {
   readonly type: "time";
   readonly t: Millis;
   readonly echo: unknown;
 }
 
+/** The answer to `token`. */
 export interface TokenTaken {
   readonly type: "token";
   readonly t: Millis;
   readonly expires_at: Millis;
 }
 
+/** The vote counts. */
 export interface VoteTaken {
   readonly type: "voted";
   readonly t: Millis;
@@ -444,6 +505,7 @@ export interface VoteTaken {
   readonly choice: number;
 }
 
+/** A message of the client was refused. */
 export interface Refused {
   readonly type: "problem";
   readonly t: Millis;
@@ -451,7 +513,8 @@ export interface Refused {
 }
 
 /** What the server says. */
-export type ServerMessage = Hello | Snapshot | Frame | Own | WireMine | Bye | TimeTold | TokenTaken | VoteTaken | Refused;
+export type ServerMessage =
+  Hello | Snapshot | Frame | Own | WireMine | Bye | TimeTold | TokenTaken | VoteTaken | Refused;
 
 /** What a client may say. */
 export type ClientMessage =

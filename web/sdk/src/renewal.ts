@@ -7,6 +7,7 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 /** After a failure it is tried again; an open socket outlives its token by ten minutes. */
 const AGAIN_MS = 15_000;
 
+/** What a renewal works with. */
 export interface RenewalOptions {
   readonly environment: Environment;
   readonly tokens: Tokens;

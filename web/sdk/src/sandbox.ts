@@ -19,8 +19,8 @@ const AGAIN_MS = 1_000;
 const PATIENCE_MS = 30_000;
 
 /**
- * The payment sandbox, as the buyer's browser sees it: a page asks it directly, as it would ask a real provider. That the order
- * is paid is said by the show: `order.confirmed`, or the order's `state`.
+ * The payment sandbox, as the buyer's browser sees it: a page asks it directly, as it would ask a real provider. That
+ * the order is paid is said by the show: `order.confirmed`, or the order's `state`.
  *
  * `tok_3ds` answers `requires_action`; then the buyer passes or fails the bank's question with `authenticate`.
  */
@@ -76,7 +76,8 @@ export class Sandbox {
     // A refusal shows the intent that is its reason: a declined card, or a step that was made before.
     const answer = (await response.json()) as SandboxAnswer;
     const intent = answer.payment_intent ?? answer;
-    if (intent.status === undefined) throw new ShowcartError(answer.code ?? "not_payable", answer.message ?? "The sandbox said no.");
+    if (intent.status === undefined)
+      throw new ShowcartError(answer.code ?? "not_payable", answer.message ?? "The sandbox said no.");
     return { status: intent.status, error: intent.last_payment_error ?? null };
   }
 }

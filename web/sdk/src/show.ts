@@ -10,7 +10,18 @@ import { LogPosition, type Told } from "./log.js";
 import { type Mine, MineKeeper } from "./mine.js";
 import { Listeners, type Observable, select, type Unsubscribe, Value } from "./observable.js";
 import type {
-  Entry, EntryType, Frame, GaugeName, GaugeValue, Hello, Millis, PollId, Refused, Scene, ServerMessage, ShowId, Snapshot,
+  Entry,
+  EntryType,
+  Frame,
+  GaugeName,
+  GaugeValue,
+  Hello,
+  Millis,
+  PollId,
+  Refused,
+  Scene,
+  ServerMessage,
+  Snapshot,
   WireGauge,
 } from "./protocol.js";
 import { Renewal } from "./renewal.js";
@@ -19,20 +30,25 @@ import { Storage } from "./storage.js";
 import { type TokenFunction, Tokens } from "./token.js";
 import { Votes } from "./votes.js";
 
+/** Which show, whose eyes, and with what. */
 export interface ShowOptions {
   /** The server's address, such as `https://live.shop.example`; with a path when it does not stand at the root. */
   readonly server: string;
-  readonly showId: ShowId;
+  /** The show's id, `shw_…`. */
+  readonly showId: string;
   /**
-   * The viewer's token, or a function that gives a fresh one whenever it is needed. Without it the viewer is a guest, who is
-   * the same guest in this browser for 30 days.
+   * The viewer's token, or a function that gives a fresh one whenever it is needed. Without it the viewer is a guest,
+   * who is the same guest in this browser for 30 days.
    */
   readonly token?: string | TokenFunction;
   /** The programme time of the picture on screen: then what happens on stage is shown when the picture shows it. */
   readonly pictureTime?: PictureTime;
   /** How late something may be because of the picture, in milliseconds; 15,000 when absent. */
   readonly alignmentLimitMs?: number;
-  /** Replaces parts of the world around: sockets, `fetch`, storage, clock, where errors of listeners go. */
+  /**
+   * Replaces parts of the world around: sockets, `fetch`, storage, clock, where errors of listeners go. A plain object:
+   * what stands on a prototype is not seen.
+   */
   readonly environment?: Partial<Environment>;
 }
 
@@ -48,7 +64,7 @@ export function connect(options: ShowOptions): Show {
 
 /** A show that is being watched. */
 export class Show {
-  readonly id: ShowId;
+  readonly id: string;
   /** Holds, orders and payments of this buyer. */
   readonly checkout: Checkout;
   /** The payment sandbox, for servers that have one. */
@@ -60,6 +76,7 @@ export class Show {
   readonly #tokens: Tokens;
   readonly #renewal: Renewal;
   readonly #connection: Connection;
+  readonly #http: Http;
   readonly #votes: Votes;
   readonly #log = new LogPosition();
   readonly #isAligned: boolean;
@@ -115,10 +132,10 @@ export class Show {
     });
 
     this.#votes = new Votes(environment, (message) => this.#connection.send(message));
-    const http = new Http(environment, this.#tokens, this.#server);
+    this.#http = new Http(environment, this.#tokens, this.#server);
     this.checkout = new Checkout({
       environment,
-      http,
+      http: this.#http,
       tokens: this.#tokens,
       storage,
       mine: this.#mine,
@@ -161,8 +178,9 @@ export class Show {
   }
 
   /**
-   * Calls `listener` with each entry of a type, once and in order, also across reconnects; the scene contains it already.
-   * What happened before a snapshot is in the scene alone: entries that nobody needs to hear any more are not told.
+   * Calls `listener` with each entry of a type, once and in order, also across reconnects; the scene contains it
+   * already. What happened before a snapshot is in the scene alone: entries that nobody needs to hear any more are not
+   * told.
    */
   on<T extends EntryType>(type: T, listener: (entry: Entry<T>) => void): Unsubscribe {
     const listeners = this.#byType.get(type) ?? new Listeners<Entry>(this.#environment.reportError);
@@ -176,17 +194,26 @@ export class Show {
     return this.#every.add(listener);
   }
 
-  /** Now by the server's clock, in milliseconds since 1970: what countdowns and animations count to. */
+  /** Now by the server's clock, in milliseconds since 1970: for countdowns, because the server decides what is late. */
   serverNow(): Millis {
     return this.#clock.now();
   }
 
   /**
-   * Votes for a choice of a poll, by its place from 0. Gives the choice that counts, which is another one when this viewer
-   * has voted before.
+   * The moment of the stage that the viewer sees, in milliseconds since 1970: with `pictureTime` that of the picture, at
+   * most `alignmentLimitMs` ago, otherwise the same as `serverNow()`. For animations, so that one that belongs to a late
+   * picture is not over before it is seen.
+   */
+  stageNow(): Millis {
+    return Math.round(this.#alignment.now());
+  }
+
+  /**
+   * Votes for a choice of a poll, by its place from 0. Gives the choice that counts, which is another one when this
+   * viewer has voted before.
    *
-   * @throws RefusedError with `poll_closed`, `guests_may_not_vote`, `rate_limited`, `invalid`, `not_found` or `forbidden`;
-   * UnansweredError after two minutes without an answer; ClosedError.
+   * @throws RefusedError with `poll_closed`, `guests_may_not_vote`, `rate_limited`, `invalid`, `not_found` or
+   * `forbidden`; UnansweredError after two minutes without an answer; ClosedError.
    */
   async vote(pollId: PollId, choice: number): Promise<number> {
     const counts = await this.#votes.cast(pollId, choice);
@@ -194,7 +221,10 @@ export class Show {
     return counts;
   }
 
-  /** Stops watching. What was subscribed to says nothing more. */
+  /**
+   * Stops watching: what was subscribed to says nothing more, and what is on its way fails with `ClosedError`. A
+   * purchase on its way keeps its key, so that whoever comes back can go on with it.
+   */
   close(): void {
     this.#connection.close("by_caller");
   }
@@ -223,6 +253,7 @@ export class Show {
   #ended(): void {
     this.#alignment.stop();
     this.#votes.close();
+    this.#http.close();
   }
 
   #heard(message: ServerMessage): void {
@@ -274,7 +305,7 @@ export class Show {
     this.#alignment.add(items.filter(({ item }) => waitsForPicture(item)));
   }
 
-  /** Makes it the present: the scene and the gauges first, so that whoever hears of an entry finds them as they are then. */
+  /** Makes it the present: the scene and the gauges first, where whoever hears of an entry looks. */
   #show(items: readonly Item[]): void {
     const told = items.filter((item) => "entry" in item);
     const before = this.#scene.get();
@@ -291,12 +322,11 @@ export class Show {
 }
 
 /**
- * What belongs to the picture: the show's beginning and end, pins, banners, timers, polls and their tallies. What decides about
- * buying never waits: sales, the line-up with its prices, units, and all that is this buyer's alone. The two kinds touch
- * different parts of the scene, so each keeps its own order.
+ * What belongs to the picture: the show's beginning and end, pins, banners, timers, polls and their tallies. What
+ * decides about buying never waits: sales, the line-up with its prices, units, and all that is this buyer's alone. The
+ * two kinds touch different parts of the scene, so each keeps its own order.
  */
 function waitsForPicture(item: Item): boolean {
   const name = "entry" in item ? item.entry.type : item.gauge[0];
   return /^(show|pin|banner|timer)\.|^poll[.:]/.test(name);
 }
-

@@ -1,8 +1,8 @@
 import type { KeyValueStorage } from "./environment.js";
 
 /**
- * JSON under keys of ours. Browsers refuse storage in private windows, in some frames and when it is full: then it is kept in
- * memory, and survives no reload.
+ * JSON under keys of ours. Browsers refuse storage in private windows, in some frames and when it is full: then it is
+ * kept in memory, and survives no reload.
  */
 export class Storage {
   readonly #inner: KeyValueStorage;

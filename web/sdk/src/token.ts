@@ -48,9 +48,7 @@ export class Tokens {
   async renew(): Promise<string> {
     const given = this.#given;
     if (typeof given !== "function") throw new ShowcartError("no_token", "This token cannot be renewed.");
-    this.#asking ??= Promise.resolve()
-      .then(given)
-      .finally(() => (this.#asking = null));
+    this.#asking ??= ask(given).finally(() => (this.#asking = null));
     this.#token = await this.#asking;
     return this.#token;
   }
@@ -69,6 +67,13 @@ export class Tokens {
   keepGuest(token: string): void {
     this.#storage.write(this.#guestKey, token);
   }
+}
+
+async function ask(given: TokenFunction): Promise<string> {
+  const token: unknown = await given();
+  if (typeof token !== "string") throw new ShowcartError("no_token", "The token function gave no text.");
+  // A file or an answer may end in a line break, which no token has.
+  return token.trim();
 }
 
 /** When a token ends; null when it does not say so. */

@@ -23,6 +23,7 @@ export class Votes {
   readonly #environment: Environment;
   readonly #send: (message: ClientMessage) => boolean;
   readonly #pending = new Map<PollId, PendingVote>();
+  #isClosed = false;
 
   constructor(environment: Environment, send: (message: ClientMessage) => boolean) {
     this.#environment = environment;
@@ -31,6 +32,7 @@ export class Votes {
 
   /** Gives the choice that counts. While a vote is on its way, another one in the same poll gets its answer. */
   cast(pollId: PollId, choice: number): Promise<number> {
+    if (this.#isClosed) return Promise.reject(new ClosedError());
     const known = this.#pending.get(pollId);
     if (known !== undefined) return known.answer;
     let settle!: Pick<PendingVote, "resolve" | "reject">; // Set by the constructor of the promise, before it returns.
@@ -60,6 +62,7 @@ export class Votes {
   }
 
   close(): void {
+    this.#isClosed = true;
     for (const vote of this.#pending.values()) vote.reject(new ClosedError());
   }
 

@@ -41,6 +41,9 @@ export interface Checkout {
   readonly step: Step;
 }
 
+/** A buyer is not asked to tap faster than this. */
+const AGAIN_MIN_MS = 1_000;
+
 const ENDED = new Set<Step["name"]>(["confirmed", "expired", "canceled", "released", "unfulfilled"]);
 
 export const hasEnded = (checkout: Checkout): boolean => ENDED.has(checkout.step.name);
@@ -205,7 +208,7 @@ export class Buying {
         this.#notes.delete(keyOf(wanted));
         return this.#reopen(result.hold_id);
       case "all_held":
-        return this.#say(wanted, { kind: "all_held", again: this.#show.serverNow() + result.retry_after_ms, inCheckout: result.in_checkout });
+        return this.#say(wanted, { kind: "all_held", again: this.#show.serverNow() + Math.max(result.retry_after_ms, AGAIN_MIN_MS), inCheckout: result.in_checkout });
       case "sold_out":
         return this.#say(wanted, { kind: "sold_out" });
       case "not_enough":

@@ -40,7 +40,7 @@ interface Closed {
  * Attributes: `server`, `show`, `token`, `video` (another stream than the show's), `theme` (`light` or `dark`, else the
  * system's). As a property, `token` may be a function that gives a fresh one.
  *
- * Events, which bubble: `showcart-order` (`detail`: `order_id`, `hold_id`, `amount_minor`, `currency`) when an order is paid;
+ * Events, which bubble: `showcart-ready` (`detail.title`) when there is something to see; `showcart-order` (`detail`: `order_id`, `hold_id`, `amount_minor`, `currency`) when an order is paid;
  * `showcart-signin` (`detail.why`: `buy`, `vote` or `watch`) when somebody must sign in: call `preventDefault()` and do it.
  */
 export class ShowcartShow extends LitElement {
@@ -89,7 +89,8 @@ export class ShowcartShow extends LitElement {
 
   constructor() {
     super();
-    this.server = location.origin;
+    // The server that our script came from.
+    this.server = new URL(import.meta.url).origin;
     this.show = "";
     this.token = null;
     this.video = null;
@@ -166,7 +167,10 @@ export class ShowcartShow extends LitElement {
         this.#scene = scene;
         // Whoever comes while a pin enters sees the rest of its entrance.
         if (isFirst && scene?.pin != null) this.#enter(scene.pin);
-        if (scene !== null) isFirst = false;
+        if (isFirst && scene !== null) {
+          this.dispatchEvent(new CustomEvent("showcart-ready", { detail: { title: scene.show.title }, bubbles: true, composed: true }));
+          isFirst = false;
+        }
         if (before !== null && scene !== null) this.#forget(before, scene);
         this.requestUpdate();
       }),
@@ -487,7 +491,7 @@ export class ShowcartShow extends LitElement {
   /** Without a picture the show's title is what there is to see; before the show and after it, what to expect. */
   #headline(scene: Scene, hasVideo: boolean): TemplateResult | typeof nothing {
     const { state, title } = scene.show;
-    if (state === "live") return hasVideo ? nothing : html`<div class="headline"><h1>${title}</h1></div>`;
+    if (state === "live") return html`<div class="headline"><h1 class=${hasVideo ? "spoken" : ""}>${title}</h1></div>`;
     const [head, text] = state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [title, texts.show.scheduledText];
     return html`<div class="headline"><h1>${head}</h1><p>${text}</p></div>`;
   }

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { emptyScene } from "./scenes.js";
+import { type Entry, fold, type Scene } from "./sdk.js";
+
+interface Case {
+  readonly name: string;
+  readonly scene: Partial<Scene>;
+  readonly entries: readonly Entry[];
+  readonly expected: Partial<Scene>;
+}
+
+const vectors = new URL("../../../tests/vectors/fold.json", import.meta.url);
+const cases = JSON.parse(readFileSync(vectors, "utf8")) as Case[];
+/** The vectors leave out what is empty. */
+const whole = (scene: Partial<Scene>): Scene => ({ ...emptyScene, ...scene });
+
+assert.ok(cases.length > 10, "the vectors are there");
+for (const { name, scene, entries, expected } of cases) {
+  test(`the fold: ${name}`, () => {
+    const before = structuredClone(whole(scene));
+    const start = whole(scene);
+    assert.deepEqual(entries.reduce(fold, start), whole(expected));
+    assert.deepEqual(start, before, "the scene before is not changed");
+  });
+}
+
+test("what an entry does not touch stays the same object", () => {
+  const pinned = fold(emptyScene, cases.flatMap((it) => it.entries).find((it) => it.type === "pin.set") as Entry);
+  assert.notEqual(pinned, emptyScene);
+  assert.equal(pinned.lineup, emptyScene.lineup);
+  const unknown = { seq: 9, at: 0, type: "fireworks.lit", data: {} } as unknown as Entry;
+  assert.equal(fold(pinned, unknown), pinned);
+});
