@@ -12,9 +12,9 @@ export function pictures(): Record<string, string> {
 }
 
 /** A stage, as a short film: somebody at a table with a lamp. Drawn and recorded by the browser, because there is no camera. */
-export async function video(browser: Browser): Promise<Buffer> {
+export async function video(browser: Browser, type: "video/webm" | "video/mp4;codecs=vp9" = "video/webm"): Promise<Buffer> {
   const page = await browser.newPage();
-  const base64 = await page.evaluate(async () => {
+  const base64 = await page.evaluate(async (mimeType) => {
     const canvas = Object.assign(document.createElement("canvas"), { width: 720, height: 1280 });
     const context = canvas.getContext("2d");
     if (context === null) throw new Error("no canvas");
@@ -44,7 +44,7 @@ export async function video(browser: Browser): Promise<Buffer> {
       shape("#C98F6B", "M330 800c60-10 110-4 140 22l-10 38H330z");
     };
     draw(0);
-    const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: "video/webm", videoBitsPerSecond: 2_500_000 });
+    const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType, videoBitsPerSecond: 2_500_000 });
     const parts: Blob[] = [];
     recorder.ondataavailable = ({ data }) => void parts.push(data);
     const stopped = new Promise((resolve) => (recorder.onstop = resolve));
@@ -65,7 +65,34 @@ export async function video(browser: Browser): Promise<Buffer> {
     let text = "";
     for (const byte of bytes) text += String.fromCharCode(byte);
     return btoa(text);
-  });
+  }, type);
   await page.close();
   return Buffer.from(base64, "base64");
+}
+
+/**
+ * An HLS stream of `seconds`: the same short film again and again, each time with its programme date-time. Gives the files by
+ * their addresses for a first picture of the moment `begin`; the playlist is `/stage.m3u8`.
+ */
+export async function stream(browser: Browser, seconds: number): Promise<(begin: number) => Record<string, Buffer | string>> {
+  const film = await video(browser, "video/mp4;codecs=vp9");
+  // What stands before the first fragment is what a player needs once.
+  const first = film.indexOf("moof", 0, "latin1") - 4;
+  const length = 2;
+  const segment = (begin: number, index: number) => [
+    ...(index === 0 ? [] : ["#EXT-X-DISCONTINUITY"]),
+    '#EXT-X-MAP:URI="/stage-head.mp4"',
+    `#EXT-X-PROGRAM-DATE-TIME:${new Date(begin + index * length * 1000).toISOString()}`,
+    `#EXTINF:${length.toFixed(3)},`,
+    `/stage-body.mp4?${index}`,
+  ];
+  return (begin) => {
+    const segments = Array.from({ length: Math.ceil(seconds / length) }, (_, index) => segment(begin, index));
+    const head = ["#EXTM3U", "#EXT-X-VERSION:7", `#EXT-X-TARGETDURATION:${length + 1}`, "#EXT-X-PLAYLIST-TYPE:VOD"];
+    return {
+      "/stage.m3u8": `${[...head, ...segments.flat(), "#EXT-X-ENDLIST"].join("\n")}\n`,
+      "/stage-head.mp4": film.subarray(0, first),
+      "/stage-body.mp4": film.subarray(first),
+    };
+  };
 }

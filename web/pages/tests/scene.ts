@@ -12,12 +12,12 @@ export interface Setting {
 }
 
 /** Sets up before the first test of a file, and clears away after the last one. */
-export function setting({ extra = {}, settings = [] }: { extra?: Readonly<Record<string, Buffer | string>>; settings?: readonly string[] } = {}): Setting {
+export function setting({ allowedOrigins = [] }: { allowedOrigins?: readonly string[] } = {}): Setting {
   const it: { browser?: Browser; files?: Files; server?: Server } = {};
   before(async () => {
     it.browser = await launch();
-    it.files = await Files.serve({ extra });
-    it.server = await Server.start({ allowedOrigins: [it.files.url], settings });
+    it.files = await Files.serve();
+    it.server = await Server.start({ allowedOrigins: [it.files.url, ...allowedOrigins] });
   });
   after(async () => {
     await it.browser?.close();

@@ -258,7 +258,8 @@ export class ShowcartShow extends LitElement {
   }
 
   #enter(pin: Pin): void {
-    const left = pin.animate_until - (this.#live?.serverNow() ?? 0);
+    // By the picture's time: the entrance belongs to what the viewer sees.
+    const left = pin.animate_until - (this.#live?.stageNow() ?? 0);
     if (left <= 0 || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     this.#entrance = { version: pin.version, until: pin.animate_until };
     this.#later(left, () => void this.#settle(pin.version));
