@@ -18,6 +18,7 @@ test("a viewer whose video is 8 s late sees the pin when its picture does, and c
   const files = await Files.serve({ extra: (await stream(browser, 40))(Date.now() - LATE_MS) });
   const words = { server: server.url, show: host.showId, token, video: `${files.url}/stage.m3u8` };
   const { page, context, complaints } = await visit(browser, address(files.url, "/", words), PHONE);
+  page.on("console", (m) => console.log(m.text())); await page.waitForTimeout(4000); console.log(await page.evaluate(() => { const v = document.querySelector("showcart-show")?.shadowRoot?.querySelector("showcart-video") as any; const e = v?.shadowRoot.querySelector("video"); return [v?.state, v?.src, e?.currentTime, e?.readyState, String(e?.error?.message), e?.paused, e?.src, v?.pictureTime()]; }));
   const pictureTime = () =>
     page.locator("showcart-video").evaluate((it) => (it as HTMLElement & { pictureTime(): Date | null }).pictureTime()?.getTime() ?? null);
   await page.waitForFunction(() => {
