@@ -12,7 +12,7 @@ export function pictures(): Record<string, string> {
 }
 
 /** A stage, as a short film: somebody at a table with a lamp. Drawn and recorded by the browser, because there is no camera. */
-export async function video(browser: Browser, type: "video/webm" | "video/mp4;codecs=vp9" = "video/webm"): Promise<Buffer> {
+export async function video(browser: Browser, type: "video/webm" | "video/mp4;codecs=avc1.42E01F" = "video/webm"): Promise<Buffer> {
   const page = await browser.newPage();
   const base64 = await page.evaluate(async (mimeType) => {
     const canvas = Object.assign(document.createElement("canvas"), { width: 720, height: 1280 });
@@ -75,7 +75,7 @@ export async function video(browser: Browser, type: "video/webm" | "video/mp4;co
  * their addresses for a first picture of the moment `begin`; the playlist is `/stage.m3u8`.
  */
 export async function stream(browser: Browser, seconds: number): Promise<(begin: number) => Record<string, Buffer | string>> {
-  const film = await video(browser, "video/mp4;codecs=vp9");
+  const film = await video(browser, "video/mp4;codecs=avc1.42E01F");
   // What stands before the first fragment is what a player needs once.
   const first = film.indexOf("moof", 0, "latin1") - 4;
   const length = 2;

@@ -9,6 +9,8 @@ interface WithStartDate extends HTMLVideoElement {
   getStartDate?(): Date;
 }
 
+const RECOVERIES_MAX = 3;
+
 /** What became of the stream. */
 export type VideoState = "none" | "loading" | "playing" | "refused" | "failed";
 
@@ -120,9 +122,12 @@ export class Video extends LitElement {
     // Without a worker: it would be made of a blob, which strict policies refuse.
     const hls = new Library({ enableWorker: false, lowLatencyMode: true });
     this.#hls = hls;
+    let recoveries = 0;
     hls.on(Library.Events.ERROR, (_event, { fatal, type }) => {
       if (!fatal) return;
-      if (type === Library.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
+      // What cannot be decoded at all would be recovered from for ever.
+      recoveries += 1;
+      if (type === Library.ErrorTypes.MEDIA_ERROR && recoveries <= RECOVERIES_MAX) hls.recoverMediaError();
       else this.#become("failed");
     });
     hls.on(Library.Events.MANIFEST_PARSED, () => void this.#play());
