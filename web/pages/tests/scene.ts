@@ -29,9 +29,15 @@ export function setting({ allowedOrigins = [] }: { allowedOrigins?: readonly str
     return part;
   };
   return {
-    get browser() { return there(it.browser); },
-    get files() { return there(it.files); },
-    get server() { return there(it.server); },
+    get browser() {
+      return there(it.browser);
+    },
+    get files() {
+      return there(it.files);
+    },
+    get server() {
+      return there(it.server);
+    },
   };
 }
 
@@ -43,7 +49,11 @@ export interface ViewerOptions {
 }
 
 /** A viewer, whose page has shown the show for the first time. */
-export async function viewer({ browser, files, server }: Setting, showId: string, { subject, options = PHONE, prepare }: ViewerOptions = {}): Promise<Watched> {
+export async function viewer(
+  { browser, files, server }: Setting,
+  showId: string,
+  { subject, options = PHONE, prepare }: ViewerOptions = {},
+): Promise<Watched> {
   const words: Record<string, string> = { server: server.url, show: showId };
   if (subject !== undefined) words["token"] = await server.token("viewer", subject);
   const watched = await visit(browser, address(files.url, "/", words), options, prepare);
@@ -67,12 +77,19 @@ export async function listen(page: Page): Promise<Voice> {
     Object.assign(window, { said });
     const region = document.querySelector("showcart-show")?.shadowRoot?.querySelector("#voice");
     if (region == null) throw new Error("There is no live region.");
-    new MutationObserver(() => void said.push(region.textContent ?? "")).observe(region, { childList: true, characterData: true, subtree: true });
+    new MutationObserver(() => void said.push(region.textContent ?? "")).observe(region, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
   });
   return {
     all: () => page.evaluate(() => (window as unknown as { said: string[] }).said),
     heard: async (words) => {
-      await page.waitForFunction((it) => (window as unknown as { said: string[] }).said.some((text) => text.includes(it)), words);
+      await page.waitForFunction(
+        (it) => (window as unknown as { said: string[] }).said.some((text) => text.includes(it)),
+        words,
+      );
     },
   };
 }

@@ -12,7 +12,11 @@ import type { Room } from "./room.js";
 
 /** What stands in the checkout's sheet: what is reserved, for how long, and the payment step by step. */
 export class Checkout extends LitElement {
-  static override properties = { room: { attribute: false }, checkout: { attribute: false }, scene: { attribute: false } };
+  static override properties = {
+    room: { attribute: false },
+    checkout: { attribute: false },
+    scene: { attribute: false },
+  };
   declare room: Room;
   declare checkout: OneCheckout;
   declare scene: Scene;
@@ -47,9 +51,11 @@ export class Checkout extends LitElement {
     const { checkout, room } = this;
     const { step, until } = checkout;
     const hasDeadline = until !== null && !hasEnded(checkout) && step.name !== "settling";
-    return html`${hasDeadline
+    return html`${
+      hasDeadline
         ? html`<p class="deadline"><span class="label">${texts.checkout.reserved}</span><showcart-countdown .until=${until} .now=${room.now}></showcart-countdown></p>`
-        : nothing}
+        : nothing
+    }
       ${step.name === "confirmed" ? this.#step(step) : nothing}
       ${checkout.lines.map((line) => {
         const product = productOf(this.scene, line);

@@ -94,9 +94,11 @@ export class Video extends LitElement {
         @error=${() => this.#become("failed")}
         @click=${() => void this.#play()}
       ></video>
-      ${this.state === "refused"
-        ? html`<button class="button play" aria-label=${texts.video.play} @click=${() => void this.#play()}>${icons.play}</button>`
-        : nothing}`;
+      ${
+        this.state === "refused"
+          ? html`<button class="button play" aria-label=${texts.video.play} @click=${() => void this.#play()}>${icons.play}</button>`
+          : nothing
+      }`;
   }
 
   get #video(): WithStartDate | null {
@@ -110,7 +112,9 @@ export class Video extends LitElement {
     this.#become("loading");
     const isHls = new URL(src, location.href).pathname.endsWith(".m3u8");
     // A browser that plays HLS without telling the programme time is served better by hls.js, where that can run.
-    const playsItself = video.canPlayType("application/vnd.apple.mpegurl") !== "" && ("getStartDate" in video || !("MediaSource" in window));
+    const playsItself =
+      video.canPlayType("application/vnd.apple.mpegurl") !== "" &&
+      ("getStartDate" in video || !("MediaSource" in window));
     if (!isHls || playsItself) {
       video.src = src;
       return this.#play();
