@@ -44,6 +44,10 @@ test(
     assert.match(String(detail["order_id"]), /^ord_/);
     assert.equal(await offer(ben.page, sale).getByText("4 left").count(), 1);
 
+  // The shop gives the money back, and the buyer hears of it.
+  await host.refund(String(detail["order_id"]));
+  await page.locator(".notice", { hasText: "€62.00 is on its way back to you." }).waitFor();
+
     await said.heard("On screen now");
     const pinned = (await said.all()).filter((it) => it.includes("On screen now"));
     assert.deepEqual(pinned, ["On screen now: Ridge table lamp, €89.00."]);
@@ -72,7 +76,7 @@ test("a declined card can be tried again, and a hold given up is somebody else's
 
   await ann.page.getByRole("button", { name: "Give the reservation up" }).click();
   await ann.page.getByRole("heading", { name: "Given up" }).waitFor();
-  await offer(ben.page, sale).getByText("Last one").waitFor();
+  await offer(ben.page, sale).getByText("Last one", { exact: true }).waitFor();
   await offer(ben.page, sale).getByRole("button", { name: /^Buy/ }).click();
   await ben.page.getByRole("button", { name: "Pay with a good card" }).click();
   await ben.page.getByRole("heading", { name: "Order confirmed" }).waitFor();

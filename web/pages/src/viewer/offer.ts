@@ -128,7 +128,9 @@ export class Offer extends LitElement {
     const wanted: NewLine =
       sale === null ? { product_id: product.product_id, quantity: 1 } : { sale_id: sale.sale_id, quantity: 1 };
     const isSoldOut = sale === null ? units !== undefined && units.left + units.in_checkout <= 0 : sale.sold_out;
-    const note = isSoldOut ? null : room.buying.note(wanted);
+    const noted = isSoldOut ? null : room.buying.note(wanted);
+    // Units came back from somebody's checkout: whoever waits for them may tap at once.
+    const note = noted?.kind === "all_held" && (units?.left ?? 0) > 0 ? null : noted;
     const price = sale?.price_minor ?? product.price_minor;
     const was = sale === null ? product.compare_at_minor : Math.max(product.price_minor, product.compare_at_minor ?? 0);
     const isRunning = sale?.state === "running";
