@@ -1,0 +1,203 @@
+/**
+ * Every word that our pages say, in English. Another language is another object of the type `Texts`: functions take what
+ * has been formatted already, and decide about order and plurals themselves.
+ */
+export const en = {
+  brand: "Showcart",
+
+  entrance: {
+    title: "Which show?",
+    help: "A show is named by the part of the address behind the #. Without a token you watch as a guest.",
+    show: "Show",
+    token: "Your token (optional)",
+    watch: "Watch",
+  },
+
+  show: {
+    region: "Live shopping",
+    live: "Live",
+    scheduled: "Starts soon",
+    ended: "Ended",
+    signInHow: "Open this show from your account in the shop, then you can buy.",
+    watching: (formatted: string) => `${formatted} watching`,
+    watchingWord: "watching",
+    scheduledTitle: "Starting soon",
+    scheduledText: "Stay here. It begins by itself.",
+    endedTitle: "That was it.",
+    endedText: "Thank you for watching. What you ordered is listed under your orders.",
+    noPicture: "No picture. Everything else is live.",
+    nothingOnAir: "Nothing is on screen right now.",
+  },
+
+  video: {
+    region: "Video",
+    play: "Play the video",
+    soundOn: "Turn the sound on",
+    soundOff: "Turn the sound off",
+    failed: "The video cannot be played. Everything else is live.",
+  },
+
+  theme: { toLight: "Use light colours", toDark: "Use dark colours" },
+
+  connection: {
+    connecting: "Connecting…",
+    reconnecting: "Reconnecting…",
+    offline: "You are offline. What you see may be out of date.",
+    back: "Connected again.",
+    lost: "The connection was lost. Reconnecting.",
+    /** By why it ended for good. */
+    closed: {
+      bad_token: "Your sign-in is not valid. Sign in again to watch.",
+      token_expired: "Your sign-in has run out. Sign in again to watch.",
+      forbidden: "Your sign-in is for another show.",
+      no_such_show: "There is no such show.",
+      other: "The show cannot be reached. Reload the page to try again.",
+    },
+    notAllowedTitle: "Not allowed here",
+    notAllowed: (origin: string, server: string) =>
+      `${server} does not let pages of ${origin} show it. Its operator can allow them with ALLOWED_ORIGINS.`,
+    signIn: "Sign in",
+  },
+
+  offer: {
+    region: "On screen now",
+    pinned: "On screen",
+    sale: "Sale",
+    soldOut: "Sold out",
+    buy: "Buy",
+    buyNamed: (product: string, price: string) => `Buy ${product} for ${price}`,
+    was: (price: string) => `was ${price}`,
+    price: (price: string) => `price ${price}`,
+    discount: (percent: string) => `−${percent}`,
+    discountSpoken: (percent: string) => `${percent} off`,
+    left: (count: number, formatted: string) => (count === 1 ? "Last one" : `${formatted} left`),
+    endsIn: "Ends in",
+    startsIn: "Starts in",
+    over: "The sale is ending.",
+    starting: "Starting…",
+    asking: "Asking…",
+    inCheckout: (count: number, formatted: string) =>
+      count === 1 ? "The last one is in checkout" : `All ${formatted} are in checkout`,
+    tryAgain: "Try again",
+    tryAgainIn: (time: string) => `Try again in ${time}`,
+    seconds: (formatted: string) => `${formatted} s`,
+    restocked: (product: string) => `${product} is back.`,
+    limit: (limit: number, formatted: string) =>
+      limit === 1 ? "One for each buyer, and you have yours." : `You have all ${formatted} that one buyer may have.`,
+    notEnough: (formatted: string) => `Only ${formatted} left.`,
+    saleEnded: "This sale has ended.",
+    showEnded: "The show has ended.",
+    notLive: "You can buy as soon as the show is live.",
+    notInLineup: "This is not for sale in the show.",
+    notStarted: "The sale has not started yet.",
+    signIn: "Sign in to buy",
+    unanswered: "No answer came. Try again; you will not buy twice.",
+    refused: "This did not work. Try again in a moment.",
+    finish: "Finish checkout",
+    finishNamed: (product: string) => `Finish checkout: ${product}`,
+    spokenPin: (product: string, price: string) => `On screen now: ${product}, ${price}.`,
+    spokenSale: (product: string, price: string) => `Sale: ${product} for ${price}.`,
+    spokenSoldOut: (product: string) => `${product} is sold out.`,
+  },
+
+  lineup: {
+    title: "In this show",
+    open: (formatted: string) => `All products, ${formatted}`,
+    short: "All products",
+    empty: "The line-up is empty.",
+    onAir: "On screen",
+    close: "Close",
+  },
+
+  banner: { follow: "Open", region: "Announcements" },
+
+  timer: {
+    left: (label: string, spoken: string) => `${label}: ${spoken} left.`,
+    over: (label: string) => `${label}: over.`,
+    saleEnds: (product: string) => `Sale of ${product}`,
+    saleStarts: (product: string) => `Until the sale of ${product} starts`,
+    reservation: "Your reservation",
+    spoken: (seconds: number) => (seconds === 60 ? "1 minute" : `${seconds} seconds`),
+  },
+
+  poll: {
+    region: "Poll",
+    votes: (count: number, formatted: string) => (count === 1 ? "1 vote" : `${formatted} votes`),
+    vote: (choice: string) => `Vote for ${choice}`,
+    yours: "Your vote",
+    closesIn: "Closes in",
+    closed: "Result",
+    closing: "Counting the last votes…",
+    won: (choice: string) => `${choice} wins`,
+    tied: "A tie",
+    nobody: "Nobody voted",
+    opened: (question: string) => `Poll: ${question}`,
+    result: (question: string, result: string) => `Poll closed. ${question} ${result}.`,
+    already: "You have voted already.",
+    guests: "Sign in to vote.",
+    late: "The poll has closed.",
+    limited: "Too many votes come from your network. Try again later.",
+    refused: "Your vote did not arrive. Try again.",
+    dismiss: "Dismiss the result",
+  },
+
+  checkout: {
+    title: "Checkout",
+    reserved: "Reserved for you",
+    reservedChip: "Reserved",
+    quantity: (formatted: string) => `${formatted} ×`,
+    total: "Total",
+    preparing: "Preparing your payment…",
+    line: (count: number, formatted: string) =>
+      count === 1 ? "One buyer is before you." : `${formatted} buyers are before you.`,
+    sandbox: "Payment sandbox: choose how it goes. No real money moves.",
+    cardOk: "Pay with a good card",
+    card3ds: "Pay with a card that asks the bank",
+    cardDeclined: "Pay with a card that is declined",
+    paying: "Paying…",
+    bankTitle: "Your bank asks",
+    bankText: (amount: string) => `Do you approve this payment of ${amount}?`,
+    approve: "Approve",
+    reject: "Reject",
+    declined: "The card was declined. Nothing was charged; try another one.",
+    bankFailed: "The bank did not approve it. Nothing was charged; try again.",
+    confirming: "Paid. The shop is confirming your order…",
+    processing: "The payment is being processed…",
+    giveUp: "Give the reservation up",
+    givingUp: "Giving up…",
+    keepShopping: "Keep watching",
+    done: "Done",
+    confirmedTitle: "Order confirmed",
+    confirmedText: (amount: string) => `You paid ${amount}. It is yours.`,
+    expiredTitle: "Your time ran out",
+    expiredText: "The reservation has ended and nothing was charged.",
+    canceledTitle: "Payment cancelled",
+    canceledText: "Nothing was charged, and the units are free again.",
+    releasedTitle: "Given up",
+    releasedText: "The reservation has ended and nothing was charged.",
+    unfulfilledTitle: "We could not keep it for you",
+    unfulfilledText: (amount: string) =>
+      `Your payment came too late for the last unit. ${amount} is on its way back to you.`,
+    problemTitle: "That did not work",
+    problemText: "No answer came from the shop. Nothing is lost: try again, and you will not pay twice.",
+    tryAgain: "Try again",
+    close: "Close",
+    spokenReserved: (product: string) => `Reserved for you: ${product}. Choose how to pay.`,
+  },
+
+  orders: {
+    title: "Your orders",
+    paid: "Confirmed",
+    pending: "Not paid yet",
+    canceled: "Cancelled",
+    unfulfilled: "Being refunded",
+    refunded: "Refunded",
+    reserved: "Reserved",
+    continue: "Continue",
+    refundedText: (amount: string) => `${amount} is on its way back to you.`,
+  },
+};
+
+export type Texts = typeof en;
+/** The texts of this build. */
+export const texts: Texts = en;
