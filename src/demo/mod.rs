@@ -112,6 +112,8 @@ enum Act {
 /// Products that are taken from a catalogue: more than a host shows in an evening.
 const PRODUCTS_MAX: usize = 300;
 const PERCENT_OFF: i64 = 20;
+/// Of each product in the show that `--keep` leaves open; the first show had more.
+const KEPT_UNITS: i64 = 10;
 /// Buyers come within this after the start, and a few before it.
 const RUSH_MS: i64 = 900;
 /// How long viewers may take to get their first picture, and everybody to get the last news.
@@ -142,7 +144,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let shop = Shop::new(&server.url, keys, clock)?;
     let authority = server.authority().to_owned();
 
-    let (report, show) = tokio::select! {
+    let (report, show, left) = tokio::select! {
         done = perform(&options, &shop, &authority, &db, video_url) => done?,
         ended = server.ended() => bail!("the server ended before the show did: {}", ended?),
         _ = tokio::signal::ctrl_c() => bail!("stopped"),
@@ -151,7 +153,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     writeln!(out, "{}", report.text())?;
     if options.keep {
         folder.keep();
-        let next = open_another_show(&shop, &report, video_url).await?;
+        let next = open_another_show(&shop, &report, &left, video_url).await?;
         writeln!(out, "{}", kept(&server.url, folder.path(), &shop, show, next)?)?;
         writeln!(out, "{}", pages(&options, &server.url, &shop, next)?)?;
     }
@@ -192,7 +194,7 @@ async fn perform(
     authority: &str,
     db: &Db,
     video_url: Option<&str>,
-) -> anyhow::Result<(Report, ShowId)> {
+) -> anyhow::Result<(Report, ShowId, [ProductId; 2])> {
     let mut progress = Progress::begin();
     let stage = Stage::set(options, shop, &mut progress, video_url).await?;
     for line in pages(options, &format!("http://{authority}"), shop, stage.show)?.lines() {
@@ -261,7 +263,8 @@ async fn perform(
     wait_until(SETTLING, || evidence.is_settled()).await;
     let report = Report::of(&evidence);
     drop(stopping);
-    Ok((report, stage.show))
+    // The one between them was sold out.
+    Ok((report, stage.show, [stage.chosen[0].product_id, stage.chosen[2].product_id]))
 }
 
 /// Waits for something that is looked at again and again; what did not come in time is for the report to say.
@@ -553,12 +556,24 @@ impl Play<'_> {
     }
 }
 
-/// Something to look at after the demo: a live show with the product that was on sale.
-async fn open_another_show(shop: &Shop, report: &Report, video_url: Option<&str>) -> anyhow::Result<ShowId> {
+/// A show to try things in, with what the first one has left.
+async fn open_another_show(
+    shop: &Shop,
+    report: &Report,
+    left: &[ProductId],
+    video_url: Option<&str>,
+) -> anyhow::Result<ShowId> {
     let show = json!({ "title": "Still open", "currency": report.currency(), "video_url": video_url });
     let show = shop.host(Method::POST, &["shows"], Some(show)).await?;
     let show = text(&show, "show_id")?;
+    for (position, product) in left.iter().enumerate() {
+        let path = ["shows", show, "lineup", &product.to_string()];
+        shop.host(Method::PUT, &path, Some(json!({ "allocated": KEPT_UNITS, "position": position }))).await?;
+    }
     shop.host(Method::POST, &["shows", show, "start"], Some(json!({}))).await?;
+    if let Some(product) = left.first() {
+        shop.host(Method::PUT, &["shows", show, "pin"], Some(json!({ "product_id": product }))).await?;
+    }
     show.parse().context("the id of the show")
 }
 
