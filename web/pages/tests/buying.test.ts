@@ -66,7 +66,8 @@ test("a declined card can be tried again, and a hold given up is somebody else's
 
   await offer(ann.page, sale).getByRole("button", { name: /^Buy/ }).click();
   await ann.page.getByRole("button", { name: "is declined" }).click();
-  await ann.page.getByText("The card was declined").waitFor();
+  await ann.page.locator(".said", { hasText: "The card was declined" }).waitFor();
+  await ann.page.locator("dialog .voice", { hasText: "The card was declined" }).waitFor();
 
   await offer(ben.page, sale).getByText("The last one is in checkout").waitFor();
   await offer(ben.page, sale).getByRole("button", { name: /^Buy/ }).click();
