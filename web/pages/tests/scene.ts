@@ -66,7 +66,8 @@ export const offer = (page: Page, id: string) => page.locator(`.now [data-offer=
 
 /** What is said aloud from now on. */
 export interface Voice {
-  all(): Promise<string[]>;
+  /** How often these words were said. */
+  times(words: string): Promise<number>;
   /** Waits until something with these words has been said. */
   heard(words: string): Promise<void>;
 }
@@ -83,8 +84,9 @@ export async function listen(page: Page): Promise<Voice> {
       subtree: true,
     });
   });
+  const said = () => page.evaluate(() => (window as unknown as { said: string[] }).said);
   return {
-    all: () => page.evaluate(() => (window as unknown as { said: string[] }).said),
+    times: async (words) => (await said()).join(" ").split(words).length - 1,
     heard: async (words) => {
       await page.waitForFunction(
         (it) => (window as unknown as { said: string[] }).said.some((text) => text.includes(it)),

@@ -156,7 +156,7 @@ for (const look of wantedLooks) {
     await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
     await shoot(page, look, "7-pay");
     await page.getByRole("button", { name: "declined" }).click();
-    await page.getByText("The card was declined").waitFor();
+    await page.locator(".said", { hasText: "The card was declined" }).waitFor();
     await shoot(page, look, "8-declined");
     await page.getByRole("button", { name: "asks the bank" }).click();
     await page.getByRole("button", { name: "Approve" }).waitFor();

@@ -16,7 +16,7 @@ import {
   UnansweredError,
   type Unsubscribe,
 } from "@showcart/sdk";
-import { count } from "../design/format.js";
+import { count, money } from "../design/format.js";
 import { texts } from "../texts/en.js";
 
 /** What an offer says beside its button, after somebody tapped it. */
@@ -68,6 +68,8 @@ export const keyOf = (wanted: NewLine): string => ("sale_id" in wanted ? wanted.
 export interface BuyingListener {
   /** Something to be drawn has changed. */
   changed(): void;
+  /** Something to be said aloud. */
+  said(text: string): void;
   /** The units are the buyer's: show the checkout. */
   reserved(checkout: Checkout): void;
   confirmed(checkout: Checkout, orderId: OrderId): void;
@@ -360,11 +362,40 @@ export class Buying {
     // What has ended does not come to life again because an older answer arrives.
     if (checkout === undefined || hasEnded(checkout)) return;
     this.#checkouts.set(holdId, { ...checkout, step });
+    const words = wordsOf(step, money(checkout.amountMinor, checkout.currency));
+    if (words !== null) this.#listener.said(words);
     this.#listener.changed();
   }
 
   #say(wanted: NewLine, note: Note): void {
     this.#notes.set(keyOf(wanted), note);
+    if (note.kind === "said") this.#listener.said(note.text);
+    if (note.kind === "all_held") this.#listener.said(texts.offer.inCheckout(note.inCheckout, count(note.inCheckout)));
     this.#listener.changed();
+  }
+}
+
+/** What is said aloud when a checkout comes to a step; null where somebody else says it, or nobody needs to. */
+function wordsOf(step: Step, amount: string): string | null {
+  const { checkout } = texts;
+  switch (step.name) {
+    case "choosing":
+      return step.failed;
+    case "bank":
+      return step.busy ? null : checkout.bankText(amount);
+    case "settling":
+      return step.processing ? checkout.processing : checkout.confirming;
+    case "expired":
+      return `${checkout.expiredTitle}. ${checkout.expiredText}`;
+    case "canceled":
+      return `${checkout.canceledTitle}. ${checkout.canceledText}`;
+    case "released":
+      return `${checkout.releasedTitle}. ${checkout.releasedText}`;
+    case "unfulfilled":
+      return `${checkout.unfulfilledTitle}. ${checkout.unfulfilledText(amount)}`;
+    case "problem":
+      return `${checkout.problemTitle}. ${checkout.problemText}`;
+    default:
+      return null;
   }
 }

@@ -218,7 +218,7 @@ export class Offer extends LitElement {
     const share = hasMeter ? units.left / sale.cap : 0;
     return html`<div class="foot">
       ${hasMeter ? html`<showcart-meter .share=${share} .tone=${isFew(units.left, sale) ? "scarce" : "ink"}></showcart-meter>` : nothing}
-      ${said === null ? nothing : html`<p class="said" role="status">${said}</p>`}
+      ${said === null ? nothing : html`<p class="said">${said}</p>`}
     </div>`;
   }
 }

@@ -90,7 +90,7 @@ export class Poll extends LitElement {
       </ol>
       <footer>
         <span class="figures">${texts.poll.votes(tally.total, count(tally.total))}</span>
-        <span class=${result === null ? "" : "verdict"} role="status">${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
+        <span class=${result === null ? "" : "verdict"}>${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
       </footer>
     </section>`;
   }
@@ -124,6 +124,7 @@ export class Poll extends LitElement {
             : code === "rate_limited"
               ? texts.poll.limited
               : texts.poll.refused;
+      if (code !== "guests_may_not_vote") this.room.announce(this.said);
     } finally {
       this.asking = null;
     }

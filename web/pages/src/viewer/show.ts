@@ -97,7 +97,8 @@ export class ShowcartShow extends LitElement {
   #timers = new Set<ReturnType<typeof setTimeout>>();
   #look: ReturnType<typeof setInterval> | undefined;
   readonly #announcer = new Announcer((text) => {
-    const region = this.renderRoot.querySelector("#voice");
+    // What lies outside of an open sheet is not there for those who listen, so each sheet has a mouth of its own.
+    const region = this.renderRoot.querySelector("dialog[open] .voice") ?? this.renderRoot.querySelector("#voice");
     if (region !== null) region.textContent = text;
   });
   readonly #resized = new ResizeObserver(() => this.#measure());
@@ -150,6 +151,7 @@ export class ShowcartShow extends LitElement {
     this.#live = show;
     const buying = new Buying(show, {
       changed: () => this.#changed(),
+      said: (text) => this.#announcer.say(text),
       reserved: (checkout) => this.#reserved(checkout),
       confirmed: (checkout, orderId) => this.#confirmed(checkout, orderId),
       refunded: (_order, amount, currency) => this.#notify(texts.orders.refundedText(money(amount, currency)), "money"),
@@ -690,12 +692,14 @@ export class ShowcartShow extends LitElement {
     const checkout = this.#checkout === null ? null : room.buying.checkout(this.#checkout);
     return html`<dialog id="lineup" class="sheet" aria-labelledby="lineup-sheet" @click=${closeOutside}>
         <div class="paper">
+          <div class="spoken voice" role="status" aria-live="polite"></div>
           ${sheetHead("lineup-sheet", texts.lineup.title, texts.lineup.close)}
           ${this.layout === "wide" ? nothing : html`${this.#orders(scene, room)}<section class="list">${this.#lineup(scene, room)}</section>`}
         </div>
       </dialog>
       <dialog id="checkout" class="sheet side" aria-labelledby="checkout-sheet" @close=${() => this.#checkoutClosed()} @click=${closeOutside}>
         <div class="paper">
+          <div class="spoken voice" role="status" aria-live="polite"></div>
           ${sheetHead("checkout-sheet", texts.checkout.title, texts.checkout.close)}
           ${
             checkout === null
