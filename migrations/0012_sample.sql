@@ -19,3 +19,7 @@ create table sample (
     totals text,
     primary key (show_id, at, node_id)
 );
+
+-- What happened on stage, by its time; see desk.rs.
+create index entry_mark on entry (show_id, at)
+where audience = 'all' and type in ('show.started', 'show.ended', 'pin.set', 'poll.opened', 'poll.closed', 'sale.started', 'sale.ended', 'sale.sold_out');

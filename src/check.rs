@@ -422,6 +422,8 @@ async fn difference(tx: &mut Tx, show: ShowId) -> anyhow::Result<Option<String>>
     }
     let (_, _, seen) = viewer::scene(tx, show).await?;
     let mut heard = Scene::new(&show::find(tx, show).await?.title);
+    // A show is made with its title and its picture; the log says when the picture becomes another one.
+    heard.show.video_url = seen.show.video_url.clone();
     let mut after = Seq(0);
     loop {
         let entries = live::since(tx, show, after, PAGE).await?;

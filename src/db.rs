@@ -10,7 +10,7 @@
 //! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`]).
 //! * The clock ([`Tx::now`]).
 //! * How a database is copied ([`Db::copy_to`]).
-//! * Settings that only PostgreSQL has: time-outs, fillfactor of the tables that are updated all the time.
+//! * Settings that only PostgreSQL has: time-outs, how its planner weighs, fillfactor of the tables that are updated all the time.
 //!
 //! Known traps of the shared dialect, refused by `tests/it/tidy.rs` where a word shows them: `sum` of a bigint must be
 //! cast; `greatest`, `now()`, `= any(…)`, `for update`, `::` do not port; a parameter that was not bound is null on SQLite.
@@ -220,6 +220,8 @@ fn postgres(options: PgConnectOptions) -> Db {
         ("lock_timeout", "2s"),
         // A plan that is kept was made for a table that was empty a minute ago; the planner itself looks how large it is now.
         ("plan_cache_mode", "force_custom_plan"),
+        // What is planned against these settings looks dear, and would be compiled; nothing here is worth that.
+        ("jit", "off"),
     ]);
     let pool = || PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
     Db(Arc::new(Inner::Postgres {

@@ -206,6 +206,9 @@ impl From<JsonRejection> for Error {
             StatusCode::UNPROCESSABLE_ENTITY => Code::Invalid,
             _ => Code::BadRequest,
         };
+        if code == Code::UnsupportedMedia {
+            return problem(code, "Send JSON, and say so: `Content-Type: application/json`.");
+        }
         let text = rejection.body_text();
         // Behind a sentence about types.
         let cause = text.split_once(": ").map_or(&*text, |(_, it)| it);

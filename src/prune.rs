@@ -1,5 +1,5 @@
 //! `showcart prune`: the logs of shows that ended long ago leave the database, for a folder of files. With them go the votes
-//! of their polls, whose tallies stay, and what else is of their time and only of use for a while: the provider's events that
+//! of their polls, whose tallies stay, their time lines and the record of who did what, and what else is of their time and only of use for a while: the provider's events that
 //! were acted on, imports, and answers to requests that may come twice.
 //!
 //! A show's log is archived and safe on the disk before the show is marked, and marked before anything is deleted; so a run
@@ -54,8 +54,9 @@ pub async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     });
     let pruned = pruned.await;
     db.close().await;
-    let Pruning { shows, votes, events, imports, answers } = pruned?;
+    let Pruning { shows, votes, actions, samples, events, imports, answers } = pruned?;
     println!("pruned {shows} shows");
+    println!("forgot {actions} actions and {samples} seconds of time lines");
     println!("forgot {votes} votes, {events} events of the provider, {imports} imports, {answers} kept answers");
     Ok(ExitCode::SUCCESS)
 }
@@ -77,6 +78,10 @@ pub struct Pruning {
     pub shows: u64,
     /// Of polls in pruned shows; their tallies stay.
     pub votes: u64,
+    /// Of who did what in pruned shows.
+    pub actions: u64,
+    /// Of the time lines of pruned shows.
+    pub samples: u64,
     /// Of the payment provider, acted on long ago.
     pub events: u64,
     /// That ended long ago.
@@ -128,7 +133,8 @@ pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(P
         pruning.shows += 1;
     }
     pruning.votes = in_chunks(db, async |tx| ballot::forget_votes(tx, CHUNK).await).await?;
-    in_chunks(db, async |tx| pulse::forget(tx, CHUNK).await).await?;
+    pruning.actions = in_chunks(db, async |tx| live::forget_actions(tx, CHUNK).await).await?;
+    pruning.samples = in_chunks(db, async |tx| pulse::forget(tx, CHUNK).await).await?;
     pruning.events = in_chunks(db, async |tx| inbox::forget_events(tx, before, CHUNK).await).await?;
     pruning.imports = in_chunks(db, async |tx| import::forget_jobs(tx, before, CHUNK).await).await?;
     pruning.answers = in_chunks(db, async |tx| request::forget_answers(tx, before, CHUNK).await).await?;

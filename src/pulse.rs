@@ -81,6 +81,8 @@ struct Row {
     failed: i64,
     wait_p50_ms: Option<i64>,
     wait_p99_ms: Option<i64>,
+    #[serde(skip)]
+    waits_ms: Vec<i64>,
 }
 
 impl Pulse {
@@ -114,8 +116,28 @@ impl Pulse {
             failed: beat.failed,
             wait_p50_ms: beat.percentile(50),
             wait_p99_ms: beat.percentile(99),
+            waits_ms: beat.waits_ms,
         });
         Second { rows: rows.collect(), provider_errors: self.0.provider_errors.swap(0, Ordering::Relaxed) }
+    }
+}
+
+impl Pulse {
+    /// A second that could not be written becomes part of the present one.
+    pub fn give_back(&self, second: Second) {
+        self.0.provider_errors.fetch_add(second.provider_errors, Ordering::Relaxed);
+        let mut beats = self.0.beats.lock().expect("nothing panics while it holds the beats");
+        for row in second.rows {
+            if row.granted + row.refused + row.failed == 0 {
+                continue;
+            }
+            let beat = beats.entry(row.show_id).or_default();
+            beat.granted += row.granted;
+            beat.refused += row.refused;
+            beat.failed += row.failed;
+            beat.waits_ms.extend(row.waits_ms);
+            beat.waits_ms.truncate(WAITS_MAX);
+        }
     }
 }
 
@@ -231,6 +253,12 @@ mod tests {
         let (p50, p99) = (of(busy).wait_p50_ms.unwrap(), of(busy).wait_p99_ms.unwrap());
         assert!((40..60).contains(&p50) && (95..100).contains(&p99), "{p50} and {p99} of waits from 0 to 99");
         assert_eq!(second.provider_errors, 1);
+        // It could not be written: it is part of the next one.
+        pulse.answered(busy, Outcome::Failed, Duration::ZERO);
+        pulse.give_back(second);
+        let second = pulse.take(&HashMap::new());
+        let [row] = second.rows.as_slice() else { panic!("{second:?}") };
+        assert_eq!((row.granted, row.refused, row.failed, second.provider_errors), (50, 2_950, 1, 1));
         assert!(pulse.take(&HashMap::new()).is_empty());
     }
 }

@@ -64,7 +64,8 @@ struct NewShow {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Video {
-    /// None takes the picture away.
+    /// None takes the picture away; it has to be said.
+    #[serde(deserialize_with = "Option::deserialize")]
     video_url: Option<String>,
 }
 
@@ -162,6 +163,10 @@ async fn set_video(
     let mut change = app.live.change(show, Turn::Host).await?;
     if change.state() == ShowState::Ended {
         return Err(problem(Code::ShowEnded, "The show has ended; its picture stays where it is."));
+    }
+    let now = find(change.tx(), show).await?;
+    if now.video_url == video.video_url {
+        return Ok(Json(now));
     }
     query("update show set video_url = $2 where show_id = $1")
         .bind(show)

@@ -48,8 +48,14 @@ pub fn media(folder: &Path) -> Router<App> {
 /// Says of what was found how long it may be kept, who may load it and what it may load.
 fn public(files: Router<App>, cache: &'static str) -> Router<App> {
     files.layer(map_response(move |mut response: Response| async move {
-        if response.status() == StatusCode::NOT_FOUND {
-            return problem(Code::NotFound, "There is no such file.").into_response();
+        match response.status() {
+            it if it.is_success() || it == StatusCode::NOT_MODIFIED => {}
+            StatusCode::NOT_FOUND => return problem(Code::NotFound, "There is no such file.").into_response(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                return problem(Code::MethodNotAllowed, "The path exists, the method does not.").into_response();
+            }
+            // Of what went wrong nothing may be kept.
+            _ => return response,
         }
         let headers = [
             (header::CACHE_CONTROL, cache),

@@ -56,18 +56,23 @@ pub fn decide(state: &mut State, commands: Vec<Command>, now: Millis) -> Decided
         }
     }
     control.sort_by_key(|(_, command)| command.rank()); // Stable: those of one rank keep their order.
+    let mut changed = vec![false; answers.len()];
     for (index, command) in control {
+        let before = batch.changes();
         answers[index] = Some(batch.control(command));
+        changed[index] = batch.changes() > before;
     }
     // Whose holds have lapsed is known by now, and no grant changes it.
     requests.sort_by_cached_key(|(index, it)| (batch.stands_behind(it), it.arrived, *index));
     for (index, request) in requests {
+        let before = batch.changes();
         answers[index] = Some(batch.request(request));
+        changed[index] = batch.changes() > before;
     }
 
     let (effects, wake_at) = batch.finish();
     let answers = answers.into_iter().map(|it| it.expect("each command was given to one of the two loops")).collect();
-    Decided { answers, effects, wake_at }
+    Decided { answers, changed, effects, wake_at }
 }
 
 /// The products whose stock a batch may move, so that the store locks and loads these rows and no others: a show that only
@@ -477,6 +482,8 @@ pub enum Allowed {
 pub struct Decided {
     /// One per command, in the order given.
     pub answers: Vec<Answer>,
+    /// Whether each command changed something; one that is repeated, or refused, did not.
+    pub changed: Vec<bool>,
     pub effects: Effects,
     /// When time will bring something next: a hold runs out, a sale starts or ends. Decide an empty batch then; a moment
     /// that is not after `now` means that more holds are due than were loaded. Deadlines of payments are no part of it:

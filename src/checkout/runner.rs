@@ -146,11 +146,11 @@ impl Runner {
         let now = change.now();
         let (mut state, before) = store::load(&mut change, self.terms, &commands).await?;
         let pays = commands.iter().any(|it| matches!(it, Command::PaymentSucceeded(_)));
-        let rules::Decided { answers, effects, wake_at } = rules::decide(&mut state, commands, now);
+        let rules::Decided { answers, changed, effects, wake_at } = rules::decide(&mut state, commands, now);
         // Nothing was decided but refusals and repetitions: there is nothing to make last.
         if !effects.is_empty() {
             store::write(&mut change, &effects).await?;
-            let done = batch.iter().zip(&answers).filter(|(_, answer)| !matches!(answer, Answer::Refused(_)));
+            let done = batch.iter().zip(changed).filter(|(_, changed)| *changed);
             for action in done.filter_map(|(asked, _)| asked.action.clone()) {
                 change.acted(action);
             }

@@ -690,7 +690,7 @@ async fn named_orders(tx: &mut Tx, show_id: ShowId, named: &Named) -> Result<Vec
             union select r.order_id from refund r, json_each($5) where r.refund_id = value->>'refund_id'
             union select o.order_id from orders o, json_each($6)
                   where o.buyer_id = value->>'buyer_id' and o.key = value->>'key')
-               and show_id || '' = $1",
+         and show_id || '' = $1",
     )
     .bind(show_id)
     .bind_json(&named.orders)

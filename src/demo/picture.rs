@@ -28,6 +28,8 @@ impl Picture {
         std::fs::create_dir(&folder).context("a folder for the picture")?;
         let started = Command::new("ffmpeg")
             .args(["-nostdin", "-loglevel", "error", "-re"])
+            // Should nobody be left to end it.
+            .args(["-t", "14400"])
             // Colours that move slowly, and few pictures a second: the cores are for the show.
             .args([
                 "-f",

@@ -126,8 +126,9 @@ impl Change {
         self.gauges.insert(name.into(), (true, value));
     }
 
-    /// For the desk's record of who did what.
+    /// For the desk's record of who did what, which is numbered under the lock on the head.
     pub fn acted(&mut self, action: Action) {
+        debug_assert!(self.head.is_some(), "only changes that locked the head are somebody's");
         self.actions.push(action);
     }
 

@@ -1,4 +1,4 @@
-//! The log of a show, its head and its gauges: the only writer of `show_head`, `entry` and `gauge`.
+//! The log of a show, its head and its gauges: the only writer of `show_head`, `entry`, `gauge` and `action`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -176,6 +176,21 @@ pub async fn forget_entries(tx: &mut Tx, show: ShowId, upto: Seq, limit: i64) ->
 pub async fn forget_gauges(tx: &mut Tx, show: ShowId) -> Result<()> {
     query("delete from gauge where show_id = $1 and name <> 'gmv'").bind(show).run(tx).await?;
     super::presence::forget(tx, show).await
+}
+
+/// Deletes who did what in shows whose logs were pruned, at most `limit`; says how many.
+///
+/// # Errors
+/// The database cannot be reached.
+pub async fn forget_actions(tx: &mut Tx, limit: i64) -> Result<u64> {
+    query(
+        "delete from action where (show_id, number) in (
+             select a.show_id, a.number from show s join action a on a.show_id = s.show_id
+             where s.pruned_seq is not null limit $1)",
+    )
+    .bind(limit)
+    .run(tx)
+    .await
 }
 
 /// Locks the head until the transaction ends: its own statement, before anything else is read.

@@ -39,7 +39,8 @@ pub use self::event::{
     PollOnStage, PollResult, RefundedOrder, SaleOnStage, Timer,
 };
 pub use self::log::{
-    Entry, Gauge, Head, Seq, ShowState, create_head, forget_entries, forget_gauges, gauges, head, new_epochs, since,
+    Entry, Gauge, Head, Seq, ShowState, create_head, forget_actions, forget_entries, forget_gauges, gauges, head,
+    new_epochs, since,
 };
 pub use self::socket::{Close, ReadLimits, Session, Socket, read};
 

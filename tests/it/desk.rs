@@ -85,7 +85,7 @@ both! {
         let last = points.last().unwrap()["at"].as_i64().unwrap();
         let tail = shop.host().get(&path(&format!("timeline?from={last}"))).await.ok();
         assert_eq!(tail["points"][0]["at"], last);
-        let coarse = shop.host().get(&path("timeline?step_ms=600000")).await.ok();
+        let coarse = shop.host().get(&path("timeline?step_ms=60000")).await.ok();
         assert_eq!((sum(&coarse, "granted"), sum(&coarse, "refused")), (2, 1));
         assert_eq!(shop.host().get(&path("timeline?step_ms=1")).await.refusal(), (422, "invalid"));
         assert_eq!(shop.buyer("ann").get(&path("timeline")).await.status, 403);

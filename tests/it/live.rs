@@ -374,9 +374,15 @@ both! {
             let refused = host.put(&path, json!({ "video_url": bad })).await;
             assert_eq!((refused.refusal(), &refused.body["field"]), ((422, "invalid"), &json!("video_url")), "{bad}");
         }
+        assert_eq!(host.put(&path, json!({})).await.status, 422);
+        let seq = viewer.position;
+        host.put(&path, json!({ "video_url": live })).await.ok();
+        let checks = showcart::check::run(&shop.app.db, None).await.unwrap();
+        assert!(checks.iter().all(|it| !matches!(it.outcome, showcart::check::Outcome::Broken(_))), "{checks:?}");
         assert_eq!(shop.buyer("ann").put(&path, json!({ "video_url": null })).await.status, 403);
         host.put(&path, json!({ "video_url": null })).await.ok();
         viewer.until(|it| picture(it).is_none()).await;
+        assert_eq!(viewer.position, seq + 1, "what is the case already is not said again");
         host.post(&format!("/v1/shows/{show}/start"), json!({})).await.ok();
         host.post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
         assert_eq!(host.put(&path, json!({ "video_url": live })).await.refusal(), (409, "show_ended"));

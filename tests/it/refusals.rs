@@ -93,6 +93,10 @@ both! {
         let (show, product) = shop.show_with(5).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 3 })).await;
         let (host, ann) = (shop.host(), shop.buyer("ann"));
+        let bare = host.request(Method::PUT, &format!("/v1/shows/{show}/pin")).body("{}").send().await;
+        let bare = Answer::read(bare).await;
+        assert_eq!(bare.refusal(), (415, "unsupported_media_type"));
+        assert!(detail(&bare).contains("`Content-Type: application/json`"), "{bare:?}");
         let (holds, pin) = (format!("/v1/shows/{show}/holds"), format!("/v1/shows/{show}/pin"));
         let (cap, banners) = (format!("/v1/shows/{show}/sales/{sale}/cap"), format!("/v1/shows/{show}/banners"));
         let lamp = "/v1/products/lamp".to_owned();

@@ -16,6 +16,8 @@ pub(super) struct Batch<'a> {
     pub(super) now: Millis,
     index: Index,
     touched: Touched,
+    /// How often rows were given out to be changed.
+    changes: u64,
     entries: Vec<Entry>,
     /// The gauges as they were.
     before: BTreeSet<Gauge>,
@@ -77,7 +79,7 @@ impl<'a> Batch<'a> {
             index.refunds_by_order.entry(refund.order_id).or_default().push(refund.refund_id);
         }
         let before = gauges(state);
-        Batch { state, now, index, touched: Touched::default(), entries: Vec::new(), before }
+        Batch { state, now, index, touched: Touched::default(), changes: 0, entries: Vec::new(), before }
     }
 
     pub(super) fn control(&mut self, command: Command) -> Answer {
@@ -302,7 +304,13 @@ impl<'a> Batch<'a> {
 
     // Writing. Whatever is borrowed to be changed is written down as changed.
 
+    /// Rises with every row that is changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(super) fn show_mut(&mut self) -> &mut Show {
+        self.changes += 1;
         self.touched.show = true;
         &mut self.state.show
     }
@@ -312,36 +320,43 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn hold_mut(&mut self, hold_id: HoldId) -> &mut Hold {
+        self.changes += 1;
         self.touched.holds.insert(hold_id);
         self.state.holds.get_mut(&hold_id).expect("it was read before")
     }
 
     pub(super) fn allocation_mut(&mut self, product_id: ProductId) -> &mut Allocation {
+        self.changes += 1;
         self.touched.allocations.insert(product_id);
         self.state.allocations.get_mut(&product_id).expect("the whole line-up is loaded, and nothing ever leaves it")
     }
 
     pub(super) fn stock_mut(&mut self, product_id: ProductId) -> &mut Stock {
+        self.changes += 1;
         self.touched.stock.insert(product_id);
         self.state.stock.get_mut(&product_id).expect("the store loads what stock_wanted names")
     }
 
     pub(super) fn sale_mut(&mut self, sale_id: SaleId) -> &mut Sale {
+        self.changes += 1;
         self.touched.sales.insert(sale_id);
         self.state.sales.get_mut(&sale_id).expect("all sales are loaded")
     }
 
     pub(super) fn order_mut(&mut self, order_id: OrderId) -> &mut Order {
+        self.changes += 1;
         self.touched.orders.insert(order_id);
         self.state.orders.get_mut(&order_id).expect("it was read before")
     }
 
     pub(super) fn payment_mut(&mut self, payment_id: PaymentId) -> &mut Payment {
+        self.changes += 1;
         self.touched.payments.insert(payment_id);
         self.state.payments.get_mut(&payment_id).expect("it was read before")
     }
 
     pub(super) fn refund_mut(&mut self, refund_id: RefundId) -> &mut Refund {
+        self.changes += 1;
         self.touched.refunds.insert(refund_id);
         self.state.refunds.get_mut(&refund_id).expect("it was read before")
     }
@@ -358,6 +373,7 @@ impl<'a> Batch<'a> {
     // New rows.
 
     pub(super) fn add_hold(&mut self, hold: Hold) {
+        self.changes += 1;
         self.index.holds_by_key.insert((hold.buyer.clone(), hold.key.clone()), hold.hold_id);
         self.index.granted_until = Some(hold.expires_at);
         self.touched.new_holds.push(hold.hold_id);
@@ -365,6 +381,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn add_order(&mut self, order: Order, payment: Payment) {
+        self.changes += 1;
         self.index.add_order(&order);
         self.index.payments_by_order.insert(order.order_id, vec![payment.payment_id]);
         self.touched.orders.insert(order.order_id);
@@ -374,6 +391,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn add_refund(&mut self, refund: Refund) {
+        self.changes += 1;
         self.index.refunds_by_order.entry(refund.order_id).or_default().push(refund.refund_id);
         self.touched.refunds.insert(refund.refund_id);
         self.state.refunds.insert(refund.refund_id, refund);

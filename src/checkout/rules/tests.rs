@@ -77,8 +77,12 @@ impl World {
 
         let mut partial = self.load(&commands);
         assert!(super::stock_wanted(&partial, &commands).is_subset(&stock_wanted));
-        let again = decide(&mut partial, commands, self.now);
+        let again = decide(&mut partial, commands.clone(), self.now);
         assert_eq!((&again.answers, &again.effects), (&decided.answers, &decided.effects), "a partly loaded state");
+        assert_eq!(again.changed, decided.changed, "a partly loaded state");
+        for (answer, changed) in decided.answers.iter().zip(&decided.changed) {
+            assert!(!(*changed && matches!(answer, Answer::Refused(_))), "{answer:?} has changed something");
+        }
         assert_eq!(again.wake_at, decided.wake_at, "a partly loaded state");
 
         self.apply(decided.effects.clone());
@@ -91,6 +95,11 @@ impl World {
         assert_eq!(whole, self.rows, "the effects do not say all that was decided");
         self.rows.standings = standings(&self.rows);
         self.check();
+        for command in commands.iter().filter(|it| matches!(it, Command::EndSale { .. } | Command::EndShow)) {
+            let again = std::slice::from_ref(command);
+            let repeated = decide(&mut self.load(again), again.to_vec(), self.now);
+            assert_eq!(repeated.changed, [false], "what has ended is not ended again");
+        }
         decided
     }
 
