@@ -4,7 +4,7 @@ import type { Point } from "../src/dashboard/api.js";
 import { csv } from "../src/dashboard/csv.js";
 import { amount, decimals, decimalText } from "../src/dashboard/money.js";
 import { type Act, lay, type Place } from "../src/dashboard/stage.js";
-import { columns, inSteps, Points, POINTS_MAX, stepFor } from "../src/dashboard/timeline.js";
+import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";
 
 test("amounts become decimal texts exactly, by the decimals of ISO 4217", () => {
@@ -66,6 +66,12 @@ test("money per minute is that of the minute before, also where nobody watched, 
   assert.deepEqual([gmv[9], gmv[10], gmv[40], gmv[69], gmv[70], gmv[80], gmv[81]], [0, 500, 500, 500, 0, 0, 600]);
   assert.deepEqual([orders[10], orders[70], orders[81]], [1, 0, 1]);
   assert.deepEqual([viewers[10], viewers[11]], [1, null]);
+});
+
+test("a show that nobody has seen yet has figures", () => {
+  const timeline = new Timeline({ state: "live", started_at: 1_795_307_580_520, ended_at: null, currency: "EUR", step_ms: 1_000, points: [], marks: [], more: false }, null);
+  const { viewers, gmv, bestMinute } = figures(timeline, 1_795_307_581_000);
+  assert.deepEqual([viewers, gmv, bestMinute], [0, 0, { gmv: 0, at: 0 }]);
 });
 
 test("labels never overlap, however many pins there are", () => {

@@ -98,7 +98,7 @@ test("after the end the report has the sums of the orders, and its CSV the numbe
   await crowd.come(2);
   const { page, context, complaints } = await signedIn(browser, server, host);
   const tall = await host.sale(lamp, { price_minor: 6203, cap: 2 });
-  const few = await host.sale(jug, { price_minor: 2907, cap: 9 });
+  const few = await host.sale(jug, { price_minor: 2907, cap: 9, limit_per_buyer: 3 });
   const [, back] = await Promise.all([host.buy("ann", tall), host.buy("bo", tall), host.buy("cy", few, { quantity: 3 })]);
   await host.refund(back);
   await host.buy("dee", tall).catch(() => null);

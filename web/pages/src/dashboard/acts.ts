@@ -26,7 +26,7 @@ export const begun = (sales: readonly Sale[]): Sale[] =>
   sales.filter((it) => it.state !== "armed" && (it.ended_at === null || it.ended_at >= it.starts_at)).sort((one, other) => one.starts_at - other.starts_at);
 
 export function acts(stage: Stage): Act[] {
-  const sales = begun(stage.sales).map((it): Act => ({ kind: "sale", text: titleOf(it, stage), from: it.starts_at, to: it.ended_at ?? Number.POSITIVE_INFINITY }));
+  const sales = begun(stage.sales).map((it): Act => ({ kind: "sale", text: titleOf(it, stage), from: it.starts_at, to: it.ended_at ?? Number.POSITIVE_INFINITY, soldOut: stage.books.soldOut.get(it.sale_id) }));
   const polls = stage.polls.map((it): Act => ({ kind: "poll", text: it.question, from: it.opened_at, to: it.closed_at ?? Number.POSITIVE_INFINITY }));
   const pins = [...stage.marks].filter((it) => it.type === "pin.set").map((it): Act => ({ kind: "pin", text: it.text ?? texts.marks.pin, from: it.at, to: null }));
   return [...sales, ...polls, ...pins];

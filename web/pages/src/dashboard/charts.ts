@@ -134,13 +134,14 @@ export class Charts {
         {
           show: hasAxis, size: px(AXIS_HEIGHT), font, stroke: palette.quiet, gap: px(5), space: px(isNarrow ? 72 : 90),
           grid: { stroke: palette.line, width: scale }, ticks: { show: false },
-          values: (_, splits) => splits.map((it, index) => axisTime(it * 1000, (splits[1] ?? it) - (splits[0] ?? 0), index)),
+          // One that would run over the edge is left away.
+          values: (plot, splits) => splits.map((it, index) => (plot.valToPos(it, "x") > plot.bbox.width / uPlot.pxRatio - px(26 - inset.right) ? "" : axisTime(it * 1000, (splits[1] ?? it) - (splits[0] ?? 0), index))),
         },
         {
           size: px(inset.left), font, stroke: palette.quiet, gap: px(6), space: px(26), ticks: { show: false },
           grid: { stroke: palette.line, width: scale },
           ...(counts ? { incrs: COUNT_STEPS } : {}),
-          values: (_, splits) => splits.map((it) => (name === "gmv" ? roundAmount(Math.round(it * 10 ** decimals(currency)), currency) : short.format(it))),
+          values: (_, splits) => splits.map((it) => (name === "gmv" ? roundAmount(Math.round(it * 10 ** decimals(currency)), currency) : name === "wait" ? texts.charts.ms(short.format(it)) : short.format(it))),
         },
       ],
       series: [{}, ...this.#series(name, palette, scale)],
@@ -155,15 +156,15 @@ export class Charts {
   #series(name: ChartName, palette: Palette, scale: number): uPlot.Series[] {
     const plain = { points: { show: false }, spanGaps: false } as const;
     const steps = uPlot.paths.stepped?.({ align: 1 });
-    const filled = (fill: string): uPlot.Series => ({ ...plain, fill, stroke: fill, width: scale, ...(steps === undefined ? {} : { paths: steps }) });
+    const filled = (fill: string): uPlot.Series => ({ ...plain, fill, width: 0, ...(steps === undefined ? {} : { paths: steps }) });
     switch (name) {
       case "viewers": return [{ ...plain, stroke: palette.ink, width: 1.75 * scale, points: { show: lonely } }];
       case "gmv": return [{ ...plain, stroke: palette.money, width: 1.75 * scale, fill: faint(palette.money, 0.18) }];
       case "orders": return [{ ...plain, stroke: palette.money, width: 1.75 * scale }];
       case "requests": return [filled(palette.signal), filled(palette.scarce), filled(palette.money)];
       case "wait": return [
-        { ...plain, stroke: palette.scarce, width: 1.25 * scale, points: { show: true, size: 4 * scale, fill: palette.scarce, stroke: palette.scarce, width: 0 } },
-        { ...plain, stroke: palette.ink, width: 1.25 * scale, points: { show: true, size: 4 * scale, fill: palette.ink, stroke: palette.ink, width: 0 } },
+        { ...plain, stroke: palette.scarce, width: 1.25 * scale, points: { show: true, size: 4.5 * scale, fill: palette.scarce, stroke: palette.scarce, width: 0 } },
+        { ...plain, stroke: palette.ink, width: 1.25 * scale, points: { show: true, size: 4.5 * scale, fill: palette.ink, stroke: palette.ink, width: 0 } },
       ];
     }
   }
@@ -180,7 +181,7 @@ export class Charts {
       if (this.#frame === null || from > this.#frame.to || (to ?? from) < this.#frame.from) continue;
       const left = x(from);
       if (to !== null) {
-        ctx.fillStyle = faint(kind === "sale" ? palette.scarce : palette.quiet, kind === "sale" ? 0.16 : 0.11);
+        ctx.fillStyle = faint(kind === "sale" ? palette.scarce : palette.quiet, kind === "sale" ? 0.14 : 0.1);
         ctx.fillRect(left, bbox.top, Math.max(uPlot.pxRatio, x(to) - left), bbox.height);
       } else {
         ctx.strokeStyle = palette.quiet;

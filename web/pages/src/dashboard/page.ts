@@ -266,7 +266,7 @@ export class Dashboard {
   #view(known: Known): { from: number; to: number; points: Points } {
     const { timeline } = known;
     const { whole, recent, edge } = timeline;
-    const start = timeline.startedAt ?? whole.all[0]?.at ?? edge;
+    const start = timeline.startedAt ?? known.now - MINUTE;
     if (this.#range === "whole") return { from: start, to: Math.max(edge, start + MINUTE), points: whole };
     if (this.#range === "recent") return { from: edge - RECENT_MS, to: edge, points: recent.last === undefined ? whole : recent };
     const { from, to } = this.#range;
@@ -286,7 +286,7 @@ export class Dashboard {
     const palette = this.#palette();
     const isNarrow = innerWidth < NARROW_PX;
     const width = holder.clientWidth;
-    const height = isNarrow ? 116 : Math.round(Math.min(190, Math.max(82, (innerHeight - 386) / CHARTS.length)));
+    const height = isNarrow ? 116 : Math.round(Math.min(190, Math.max(80, (innerHeight - 412) / CHARTS.length)));
     const size = this.#isPrinting ? PRINT : { width, height, isNarrow, scale: 1 };
     if (size.width <= 0) return;
     this.#charts.draw(this.#frame, size, palette);
@@ -296,6 +296,7 @@ export class Dashboard {
     const measure = (text: string) => pen?.measureText(text).width ?? text.length * 7;
     const place = { from, to, width: size.width - inset.left - inset.right, measure };
     render(lane(this.#frame.acts, place, inset), holder);
+    this.#part("hint").textContent = points.last === undefined ? texts.waiting : texts.hint;
     this.#renderHead();
     this.#renderRows();
     if (this.#hasTable) this.#renderPoints();
@@ -320,7 +321,7 @@ export class Dashboard {
         <div class="row"><div class="says" id="says-stage"></div><div class="plot" id="stage"></div></div>
         ${rows.map(({ name }) => html`<div class="row"><div class="says" id=${`says-${name}`}></div><div class="plot" id=${`plot-${name}`} role="img"></div></div>`)}
       </section>
-      <p class="hint quiet">${texts.hint}</p>
+      <p class="hint quiet" id="hint">${texts.hint}</p>
       <section id="points" hidden></section>
       <section id="report"></section>
       <div class="palette" aria-hidden="true">${["ink", "quiet-ink", "line-ink", "money-ink", "scarce-ink", "signal-ink"].map((it) => html`<i class=${it}></i>`)}</div>
@@ -376,7 +377,7 @@ export class Dashboard {
             ? html`<label><span class="spoken">${texts.show}</span><select id="shows" @change=${(event: Event) => void this.#watch((event.target as HTMLSelectElement).value)}>
                 ${this.#shows.map((it) => html`<option value=${it.show_id} ?selected=${it.show_id === show.show_id}>${it.title}</option>`)}</select></label>`
             : nothing}
-          <button class="button bare" @click=${() => this.#setTheme(isDark ? "light" : "dark")}>${isDark ? texts.light : texts.dark}</button>
+          <button class="button bare" aria-label=${(isDark ? texts.light : texts.dark).spoken} title=${(isDark ? texts.light : texts.dark).spoken} @click=${() => this.#setTheme(isDark ? "light" : "dark")}>${(isDark ? texts.light : texts.dark).short}</button>
           <button class="button bare" @click=${() => this.#leave()}>${texts.signOut}</button>
         </div>`,
       this.#part("head"),
@@ -441,7 +442,7 @@ export class Dashboard {
     const frame = this.#frame;
     if (frame === null) return;
     const { columns: drawn, currency } = frame;
-    const { step } = { step: this.#view(this.#known as Known).points.stepMs };
+    const step = this.#view(this.#known as Known).points.stepMs;
     const last = drawn.at.length - 1;
     const at = this.#isPrinting || this.#cursor === null ? last : Math.min(this.#cursor, last);
     const isPointed = this.#cursor !== null && !this.#isPrinting;
@@ -450,19 +451,22 @@ export class Dashboard {
     const value = (text: string, name = "", key = "") =>
       html`<span class="value">${key === "" ? nothing : html`<i class="key ${key}"></i>`}<strong class="figures">${text}</strong>${name === "" ? nothing : html` <span class="quiet">${name}</span>`}</span>`;
     const put = (name: string, title: string, ...values: TemplateResult[]) => {
-      render(html`<h2>${title}</h2><div class="values">${this.#isPrinting && name !== "requests" && name !== "wait" ? nothing : values}</div>`, this.#part(`says-${name}`));
+      render(html`<h2>${title}</h2><div class="values">${this.#isPrinting && (name === "viewers" || name === "gmv" || name === "orders") ? nothing : values}</div>`, this.#part(`says-${name}`));
       if (name !== "stage") this.#part(`plot-${name}`).setAttribute("aria-label", texts.charts.spoken(title, exactTime(frame.from), exactTime(frame.to)));
     };
     const ms = (it: number | null | undefined) => (it == null ? "–" : texts.charts.ms(count(it)));
     const words = texts.charts;
-    put("stage", words.stage, isPointed ? value(exactTime(timeAt), `+${lasted(timeAt - started)}`) : html`<span class="quiet kinds"><span><i class="key sale"></i>${words.sales}</span><span><i class="key poll"></i>${words.polls}</span><span><i class="key pin"></i>${words.pins}</span></span>`);
+    put("stage", words.stage, isPointed ? value(exactTime(timeAt), `+${lasted(timeAt - started)}`) : html`<span class="quiet kinds"><span><i class="key sale"></i>${words.sales}</span><span><i class="key after"></i>${words.soldOut}</span><span><i class="key poll"></i>${words.polls}</span><span><i class="key pin"></i>${words.pins}</span></span>`);
     const viewers = drawn.viewers[at];
     put("viewers", words.viewers, value(viewers == null ? "–" : count(viewers)));
     put("gmv", words.gmv, value(roundAmount(Math.round(drawn.gmv[at] ?? 0), currency)));
     put("orders", words.orders, value(count(Math.round((drawn.orders[at] ?? 0) * 10) / 10)));
-    const numbers = (of: number[]) => (this.#isPrinting ? "" : count(of[at] ?? 0));
+    // Of the step under the cursor; else of all that is shown.
+    const numbers = (of: readonly number[]) => count(isPointed ? (of[at] ?? 0) : of.reduce((sum, it) => sum + it, 0));
+    const waits = (of: readonly (number | null)[]) => ms(isPointed ? of[at] : of.reduce((most, it) => (it === null ? most : Math.max(most ?? 0, it)), null));
+    const side = isPointed ? "at" : "most";
     put("requests", words.requests(stepText(step)), value(numbers(drawn.granted), words.granted, "money"), value(numbers(drawn.refused), words.refused, "scarce"), value(numbers(drawn.failed), words.failed, "signal"));
-    put("wait", words.wait, value(this.#isPrinting ? "" : ms(drawn.p50[at]), words.p50, "ink"), value(this.#isPrinting ? "" : ms(drawn.p99[at]), words.p99, "scarce"));
+    put("wait", words.wait, value(waits(drawn.p50), words.p50[side], "ink"), value(waits(drawn.p99), words.p99[side], "scarce"));
   }
 
   #renderReport(): void {

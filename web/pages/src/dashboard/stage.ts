@@ -7,6 +7,8 @@ export interface Act {
   readonly from: number;
   /** Null is a moment, and infinity is until further notice. */
   readonly to: number | null;
+  /** When the last unit of a sale was paid for. */
+  readonly soldOut?: number | undefined;
 }
 
 /** Where it is drawn, in pixels. */
@@ -16,6 +18,8 @@ export interface Placed {
   readonly left: number;
   /** Of the bar; a moment has none. */
   readonly width: number;
+  /** Of its width, what came after it was sold out. */
+  readonly after: number;
   readonly label: string;
   readonly labelLeft: number;
   readonly labelWidth: number;
@@ -24,6 +28,8 @@ export interface Placed {
 const GAP = 6;
 /** Less tells nothing. */
 const LABEL_MIN = 26;
+/** With so much room a label is worth a row of its own. */
+const LABEL_WANTED = 96;
 const BAR_MIN = 3;
 
 export interface Place {
@@ -46,11 +52,12 @@ export function lay(acts: readonly Act[], rowsMax: number, place: Place): Placed
     .map((act) => {
       const left = Math.max(0, x(act.from));
       const width = act.to === null ? 0 : Math.max(BAR_MIN, Math.min(place.width, x(act.to)) - left);
-      return { act, left, width };
+      const after = act.soldOut === undefined ? 0 : Math.min(width, Math.max(0, left + width - x(act.soldOut)));
+      return { act, left, width, after };
     });
   const rows: { ends: number; all: (typeof seen)[number][] }[] = [];
   for (const it of seen) {
-    const wanted = it.left + Math.max(it.width, LABEL_MIN);
+    const wanted = it.left + Math.max(it.width, Math.min(LABEL_WANTED, place.measure(it.act.text)));
     // The first row that is free; else another one; else the one that is free the soonest.
     let row = rows.find(({ ends }) => ends + GAP <= it.left);
     if (row === undefined && rows.length < rowsMax) rows.push((row = { ends: 0, all: [] }));
@@ -59,11 +66,11 @@ export function lay(acts: readonly Act[], rowsMax: number, place: Place): Placed
     row.ends = Math.max(row.ends, wanted);
   }
   return rows.flatMap(({ all }, row) =>
-    all.map(({ act, left, width }, index) => {
-      const labelLeft = left + 5;
+    all.map(({ act, left, width, after }, index) => {
+      const labelLeft = act.to === null ? left + 5 : left;
       const room = Math.min(all[index + 1]?.left ?? place.width, place.width) - GAP - labelLeft;
       const label = room < LABEL_MIN ? "" : cut(act.text, room, place.measure);
-      return { act, row, left, width, label, labelLeft, labelWidth: label === "" ? 0 : place.measure(label) };
+      return { act, row, left, width, after, label, labelLeft, labelWidth: label === "" ? 0 : place.measure(label) };
     }),
   );
 }
@@ -80,7 +87,8 @@ function cut(text: string, room: number, measure: (text: string) => number): str
   return low < 2 ? "" : letters.slice(0, low).join("").trimEnd() + "…";
 }
 
-const ROW = 22;
+const ROW = 23;
+const STRIP = 4;
 const ROWS_MAX = { sale: 3, poll: 2, pin: 2 } as const;
 
 /** The lane above the charts: which sales, polls and pins there were when. Its words are in the table of marks for listeners. */
@@ -93,9 +101,9 @@ export function lane(acts: readonly Act[], place: Place, inset: { readonly left:
       const y = top + it.row * ROW;
       drawn.push(svg`<g class=${`act ${kind}`}><title>${it.act.text}</title>
         ${kind === "pin"
-          ? svg`<path d=${`M${inset.left + it.left} ${y}v${ROW}`} class="tick"/>`
-          : svg`<rect x=${inset.left + it.left} y=${y + 1} width=${it.width} height=${ROW - 4}/>`}
-        <text x=${inset.left + it.labelLeft} y=${y + 14}>${it.label}</text></g>`);
+          ? svg`<path d=${`M${inset.left + it.left} ${y + 2}v${ROW - 2}`} class="tick"/>`
+          : svg`<rect x=${inset.left + it.left} y=${y + ROW - STRIP - 2} width=${it.width} height=${STRIP}/><rect class="after" x=${inset.left + it.left + it.width - it.after} y=${y + ROW - STRIP - 2} width=${it.after} height=${STRIP}/>`}
+        <text x=${inset.left + it.labelLeft} y=${y + 13}>${it.label}</text></g>`);
     }
     top += (placed.reduce((most, it) => Math.max(most, it.row), -1) + 1) * ROW;
   }

@@ -244,8 +244,7 @@ export function figures(timeline: Timeline, now: number): Figures {
     refused += point.refused;
     failed += point.failed;
   }
-  const first = whole.all[0]?.at ?? 0;
-  const rates = columns(whole, first, timeline.edge);
+  const rates = columns(whole, whole.all[0]?.at ?? timeline.edge, timeline.edge);
   let bestMinute = { gmv: 0, at: 0 };
   rates.gmv.forEach((gmv, index) => {
     if (gmv > bestMinute.gmv) bestMinute = { gmv, at: (rates.at[index] ?? 0) * SECOND };
