@@ -37,7 +37,7 @@ export interface Hands {
 }
 
 /** Where the plot begins and ends within its row, the same for all of them and the lane above. */
-export const insets = (isNarrow: boolean) => ({ left: isNarrow ? 44 : 58, right: isNarrow ? 8 : 14 });
+export const insets = (isNarrow: boolean) => ({ left: isNarrow ? 48 : 58, right: isNarrow ? 8 : 14 });
 
 const AXIS_HEIGHT = 24;
 const COUNT_STEPS = [1, 2, 5].flatMap((it) => Array.from({ length: 10 }, (_, power) => it * 10 ** power)).sort((one, other) => one - other);
@@ -88,7 +88,9 @@ export class Charts {
     const plot = this.#plots.get("viewers");
     const at = index === null ? undefined : plot?.data[0][index];
     if (plot === undefined) return;
-    plot.setCursor(at === undefined ? { left: -10, top: -10 } : { left: plot.valToPos(at, "x"), top: 10 });
+    const place = at === undefined ? { left: -10, top: -10 } : { left: plot.valToPos(at, "x"), top: 10 };
+    // What a program moves is not told to the others by itself.
+    for (const one of this.#plots.values()) one.setCursor(place);
   }
 
   #data(name: ChartName, { columns, currency }: Frame): uPlot.AlignedData {

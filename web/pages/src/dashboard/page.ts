@@ -14,6 +14,8 @@ import { happenedTable, pointsTable, salesTable } from "./tables.js";
 import { columns, figures, inSteps, type Points, stepFor, Timeline } from "./timeline.js";
 
 const SECOND = 1_000;
+/** A node writes a second down when it is over; asking a little more often than that, a change is drawn within two. */
+const TICK_MS = 800;
 const MINUTE = 60_000;
 const RECENT_MS = 5 * MINUTE;
 const ZOOM_MIN_MS = 20 * SECOND;
@@ -53,6 +55,8 @@ export class Dashboard {
   #isPrinting = false;
   #cursor: number | null = null;
   #frame: Frame | null = null;
+  /** All that decides about what the charts look like, as they were drawn the last time. */
+  #look = "";
   #charts: Charts | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #ticks = 0;
@@ -99,6 +103,7 @@ export class Dashboard {
     this.#charts = null;
     this.#known = null;
     this.#frame = null;
+    this.#look = "";
   }
 
   async #enter(given: Access): Promise<void> {
@@ -159,7 +164,7 @@ export class Dashboard {
     this.#draw();
     this.#renderReport();
     await this.#readBooks();
-    this.#askSoon(SECOND);
+    this.#askSoon(TICK_MS);
   }
 
   async #load(showId: string): Promise<Known> {
@@ -199,7 +204,7 @@ export class Dashboard {
     } finally {
       this.#isAsking = false;
     }
-    if (visit === this.#visit) this.#askSoon(Math.max(100, SECOND - (performance.now() - began)));
+    if (visit === this.#visit) this.#askSoon(Math.max(100, TICK_MS - (performance.now() - began)));
   }
 
   async #news(api: Api, known: Known, visit: number): Promise<void> {
@@ -218,8 +223,8 @@ export class Dashboard {
       if (timeline.isTooFine) return this.#reload(visit);
       if (isMarked) await this.#readStage(api, known);
       if (visit !== this.#visit) return;
+      if (!this.#isPaused && !isSame) this.#draw();
       if (isMarked || timeline.recent.last?.orders !== orders || this.#ticks % BOOKS_TICKS === 0) await this.#readBooks();
-      if (visit === this.#visit && !this.#isPaused && !isSame) this.#draw();
     } else {
       // Nobody is there any more: the figures say so, and the charts stay as they are.
       this.#renderHead();
@@ -252,7 +257,7 @@ export class Dashboard {
     try {
       const isNew = await known.books.read(this.#api, known.show.show_id);
       if (visit !== this.#visit || !isNew) return;
-      this.#renderHead();
+      if (!this.#isPaused) this.#draw();
       this.#renderReport();
     } catch (error) {
       if (error instanceof Refused && !error.isPassing) throw error;
@@ -267,7 +272,9 @@ export class Dashboard {
     const { timeline } = known;
     const { whole, recent, edge } = timeline;
     const start = timeline.startedAt ?? known.now - MINUTE;
-    if (this.#range === "whole") return { from: start, to: Math.max(edge, start + MINUTE), points: whole };
+    // To the end of the step that has begun, so that nothing moves until the next one.
+    const end = timeline.endedAt ?? Math.ceil(edge / whole.stepMs) * whole.stepMs;
+    if (this.#range === "whole") return { from: start, to: Math.max(end, start + MINUTE), points: whole };
     if (this.#range === "recent") return { from: edge - RECENT_MS, to: edge, points: recent.last === undefined ? whole : recent };
     const { from, to } = this.#range;
     const first = recent.all[0]?.at ?? Number.POSITIVE_INFINITY;
@@ -280,7 +287,8 @@ export class Dashboard {
     const { from, to, points } = this.#view(known);
     const drawn = columns(points, from, to);
     const stage: Stage = { ...known, marks: known.timeline.marks.values() };
-    this.#frame = { columns: drawn, from, to, currency: known.show.currency, acts: acts(stage) };
+    const frame: Frame = { columns: drawn, from, to, currency: known.show.currency, acts: acts(stage) };
+    this.#renderHead();
     const holder = this.#root.querySelector<HTMLElement>("#stage");
     if (holder === null) return;
     const palette = this.#palette();
@@ -289,15 +297,18 @@ export class Dashboard {
     const height = isNarrow ? 116 : Math.round(Math.min(190, Math.max(80, (innerHeight - 412) / CHARTS.length)));
     const size = this.#isPrinting ? PRINT : { width, height, isNarrow, scale: 1 };
     if (size.width <= 0) return;
-    this.#charts.draw(this.#frame, size, palette);
+    // Second after second of a long show changes nothing that can be seen.
+    const look = JSON.stringify([size, palette, frame]);
+    if (look === this.#look) return;
+    [this.#look, this.#frame] = [look, frame];
+    this.#charts.draw(frame, size, palette);
     const inset = insets(size.isNarrow);
     const pen = document.createElement("canvas").getContext("2d");
     if (pen !== null) pen.font = `600 12px ${palette.font}`;
     const measure = (text: string) => pen?.measureText(text).width ?? text.length * 7;
     const place = { from, to, width: size.width - inset.left - inset.right, measure };
-    render(lane(this.#frame.acts, place, inset), holder);
+    render(lane(frame.acts, place, inset), holder);
     this.#part("hint").textContent = points.last === undefined ? texts.waiting : texts.hint;
-    this.#renderHead();
     this.#renderRows();
     if (this.#hasTable) this.#renderPoints();
   }
@@ -451,19 +462,23 @@ export class Dashboard {
     const value = (text: string, name = "", key = "") =>
       html`<span class="value">${key === "" ? nothing : html`<i class="key ${key}"></i>`}<strong class="figures">${text}</strong>${name === "" ? nothing : html` <span class="quiet">${name}</span>`}</span>`;
     const put = (name: string, title: string, ...values: TemplateResult[]) => {
-      render(html`<h2>${title}</h2><div class="values">${this.#isPrinting && (name === "viewers" || name === "gmv" || name === "orders") ? nothing : values}</div>`, this.#part(`says-${name}`));
+      render(html`<h2>${title}</h2><div class="values">${values}</div>`, this.#part(`says-${name}`));
       if (name !== "stage") this.#part(`plot-${name}`).setAttribute("aria-label", texts.charts.spoken(title, exactTime(frame.from), exactTime(frame.to)));
     };
     const ms = (it: number | null | undefined) => (it == null ? "–" : texts.charts.ms(count(it)));
     const words = texts.charts;
     put("stage", words.stage, isPointed ? value(exactTime(timeAt), `+${lasted(timeAt - started)}`) : html`<span class="quiet kinds"><span><i class="key sale"></i>${words.sales}</span><span><i class="key after"></i>${words.soldOut}</span><span><i class="key poll"></i>${words.polls}</span><span><i class="key pin"></i>${words.pins}</span></span>`);
-    const viewers = drawn.viewers[at];
-    put("viewers", words.viewers, value(viewers == null ? "–" : count(viewers)));
-    put("gmv", words.gmv, value(roundAmount(Math.round(drawn.gmv[at] ?? 0), currency)));
-    put("orders", words.orders, value(count(Math.round((drawn.orders[at] ?? 0) * 10) / 10)));
+    // A live show has a present; of one that is over the most is said.
+    const isLatest = isPointed || this.#known?.timeline.state !== "ended";
+    const one = (of: readonly (number | null)[]) => (isLatest ? of[at] : most(of));
+    const name = isLatest ? "" : words.most;
+    const viewers = one(drawn.viewers);
+    put("viewers", words.viewers, value(viewers == null ? "–" : count(viewers), name));
+    put("gmv", words.gmv, value(roundAmount(Math.round(one(drawn.gmv) ?? 0), currency), name));
+    put("orders", words.orders, value(count(Math.round((one(drawn.orders) ?? 0) * 10) / 10), name));
     // Of the step under the cursor; else of all that is shown.
     const numbers = (of: readonly number[]) => count(isPointed ? (of[at] ?? 0) : of.reduce((sum, it) => sum + it, 0));
-    const waits = (of: readonly (number | null)[]) => ms(isPointed ? of[at] : of.reduce((most, it) => (it === null ? most : Math.max(most ?? 0, it)), null));
+    const waits = (of: readonly (number | null)[]) => ms(isPointed ? of[at] : most(of));
     const side = isPointed ? "at" : "most";
     put("requests", words.requests(stepText(step)), value(numbers(drawn.granted), words.granted, "money"), value(numbers(drawn.refused), words.refused, "scarce"), value(numbers(drawn.failed), words.failed, "signal"));
     put("wait", words.wait, value(waits(drawn.p50), words.p50[side], "ink"), value(waits(drawn.p99), words.p99[side], "scarce"));
@@ -581,6 +596,8 @@ export class Dashboard {
     }
   }
 }
+
+const most = (of: readonly (number | null)[]): number | null => of.reduce((best, it) => (it === null ? best : Math.max(best ?? 0, it)), null);
 
 function read(key: string): string | null {
   try {
