@@ -57,6 +57,16 @@ test("points that have grown replace what they were, and late ones find their pl
   assert.deepEqual(points.between(0, 4_000).map((it) => it.at), [3_000]);
 });
 
+test("news make the steps that they touch anew, of all of their seconds", () => {
+  const seconds = Array.from({ length: 100 }, (_, index) => point(index * 1_000, { granted: 1, orders: index }));
+  const answer = { state: "ended", started_at: 0, ended_at: 100_000, currency: "EUR", marks: [], more: false } as const;
+  const timeline = new Timeline({ ...answer, step_ms: 10_000, points: inSteps(seconds, 10_000) }, null);
+  const news = [...seconds, point(100_000, { granted: 5, orders: 100 })].filter((it) => it.at >= timeline.newsFrom);
+  timeline.take({ ...answer, step_ms: 1_000, points: news });
+  assert.deepEqual(timeline.whole.all.map((it) => it.granted), [...Array.from({ length: 10 }, () => 10), 5]);
+  assert.equal(timeline.whole.last?.orders, 100);
+});
+
 test("money per minute is that of the minute before, also where nobody watched, and refunds do not count against it", () => {
   const points = new Points(1_000, [
     point(0), point(10_000, { gmv_minor: 500, orders: 1 }), point(80_000, { gmv_minor: 300, refunded_minor: 200, orders: 1 }), point(81_000, { gmv_minor: 900, refunded_minor: 200, orders: 2 }),

@@ -9,6 +9,7 @@ import { call, Host } from "../../testing/host.js";
 import { Server } from "../../testing/server.js";
 import { Crowd } from "./crowd.js";
 import { signedIn } from "./dashboard-scene.js";
+import { lastsThreeHours } from "./long-show.js";
 
 const OUT = "../screenshots";
 const MINUTES = Number(process.env["MINUTES"] ?? 4);
@@ -43,6 +44,21 @@ async function play(lengthMs: number, script: readonly (readonly [number, () => 
   }
   await Promise.all(running);
 }
+
+test("a show of three hours", { timeout: 60_000 }, async () => {
+  const host = await Host.open(server, { title: "The long autumn evening" });
+  const { page, context } = await visit(browser, `${server.url}/dashboard`, looks[0]?.options);
+  await lastsThreeHours(page);
+  await page.locator("[name=token]").fill(host.token);
+  await page.locator("[name=show]").fill(host.showId);
+  await page.getByRole("button", { name: "Open" }).click();
+  await page.locator("#plot-wait canvas").waitFor();
+  await page.screenshot({ path: `${OUT}/dashboard-three-hours.png` });
+  await page.getByRole("button", { name: "Last 5 min" }).click();
+  await page.screenshot({ path: `${OUT}/dashboard-last-five.png` });
+  await host.end();
+  await context.close();
+});
 
 test("a show of some minutes", { timeout: MINUTES * 60_000 + 180_000 }, async () => {
   const host = await Host.open(server, { title: "The autumn table" });

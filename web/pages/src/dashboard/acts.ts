@@ -32,6 +32,12 @@ export function acts(stage: Stage): Act[] {
   return [...sales, ...polls, ...pins];
 }
 
+/** What was on stage at a moment: of the pins, the latest. */
+export function running(all: readonly Act[], at: number): Act[] {
+  const pins = all.filter((it) => it.kind === "pin" && it.from <= at).sort((one, other) => one.from - other.from);
+  return [...all.filter((it) => it.kind !== "pin" && it.from <= at && (it.to ?? it.from) >= at), ...pins.slice(-1)];
+}
+
 /** A line of the report. */
 export interface Happened {
   readonly at: number;

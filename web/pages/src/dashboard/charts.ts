@@ -115,7 +115,6 @@ export class Charts {
     const hasAxis = isNarrow || name === "wait";
     const px = (value: number) => value * scale;
     const font = `${px(11)}px ${palette.font}`;
-    const counts = name !== "gmv";
     return {
       width: px(width),
       height: px(height + (hasAxis ? AXIS_HEIGHT : 0)),
@@ -130,7 +129,7 @@ export class Charts {
       },
       scales: {
         x: { time: true, range: () => [(this.#frame?.from ?? 0) / 1000, (this.#frame?.to ?? 1) / 1000] },
-        y: { range: (_, __, most) => [0, Math.max(1, (most ?? 0) * 1.12)] },
+        y: { range: (_, __, most) => [0, Math.max(2, (most ?? 0) * 1.12)] },
       },
       axes: [
         {
@@ -142,7 +141,7 @@ export class Charts {
         {
           size: px(inset.left), font, stroke: palette.quiet, gap: px(6), space: px(26), ticks: { show: false },
           grid: { stroke: palette.line, width: scale },
-          ...(counts ? { incrs: COUNT_STEPS } : {}),
+          incrs: COUNT_STEPS,
           values: (_, splits) => splits.map((it) => (name === "gmv" ? roundAmount(Math.round(it * 10 ** decimals(currency)), currency) : name === "wait" ? texts.charts.ms(short.format(it)) : short.format(it))),
         },
       ],
@@ -165,8 +164,8 @@ export class Charts {
       case "orders": return [{ ...plain, stroke: palette.money, width: 1.75 * scale }];
       case "requests": return [filled(palette.signal), filled(palette.scarce), filled(palette.money)];
       case "wait": return [
-        { ...plain, stroke: palette.scarce, width: 1.25 * scale, points: { show: true, size: 4.5 * scale, fill: palette.scarce, stroke: palette.scarce, width: 0 } },
-        { ...plain, stroke: palette.ink, width: 1.25 * scale, points: { show: true, size: 4.5 * scale, fill: palette.ink, stroke: palette.ink, width: 0 } },
+        { ...plain, stroke: palette.scarce, width: 1.25 * scale, points: { show: true, size: 3.5 * scale, fill: palette.scarce, stroke: palette.scarce, width: 0 } },
+        { ...plain, stroke: palette.ink, width: 1.25 * scale, points: { show: true, size: 3.5 * scale, fill: palette.ink, stroke: palette.ink, width: 0 } },
       ];
     }
   }

@@ -2,7 +2,7 @@ import { html, nothing, render, type TemplateResult } from "lit";
 import { count, percent } from "../design/format.js";
 import { texts } from "../texts/dashboard.en.js";
 import { type Access, access, keep, showOf } from "./access.js";
-import { acts, happened, lasted, type Stage } from "./acts.js";
+import { acts, happened, lasted, running, type Stage } from "./acts.js";
 import { Api, type Listed, type Poll, Refused, type Sale, type Show } from "./api.js";
 import { Books } from "./books.js";
 import { type ChartName, CHARTS, Charts, exactTime, type Frame, insets, type Palette, paper, stepText, timeOfDay } from "./charts.js";
@@ -58,6 +58,9 @@ export class Dashboard {
   /** All that decides about what the charts look like, as they were drawn the last time. */
   #look = "";
   #charts: Charts | null = null;
+  readonly #size = new ResizeObserver(() => {
+    if (!this.#isPrinting) this.#draw();
+  });
   #timer: ReturnType<typeof setTimeout> | undefined;
   #ticks = 0;
   #failures = 0;
@@ -99,6 +102,7 @@ export class Dashboard {
   #stop(): void {
     this.#visit += 1;
     clearTimeout(this.#timer);
+    this.#size.disconnect();
     this.#charts?.clear();
     this.#charts = null;
     this.#known = null;
@@ -153,7 +157,7 @@ export class Dashboard {
       const known = await this.#load(showId);
       if (visit !== this.#visit) return;
       this.#known = known;
-      this.#setAway(false);
+      [this.#isAway, this.#failures] = [false, 0];
     } catch (error) {
       if (visit === this.#visit) this.#failed(error, () => void this.#watch(showId));
       return;
@@ -163,8 +167,13 @@ export class Dashboard {
     this.#settle();
     this.#draw();
     this.#renderReport();
-    await this.#readBooks();
-    this.#askSoon(TICK_MS);
+    try {
+      await this.#readBooks();
+    } catch (error) {
+      if (visit === this.#visit) this.#failed(error, () => void this.#watch(showId));
+      return;
+    }
+    if (visit === this.#visit) this.#askSoon(TICK_MS);
   }
 
   async #load(showId: string): Promise<Known> {
@@ -185,9 +194,9 @@ export class Dashboard {
 
   #askSoon(inMs: number): void {
     clearTimeout(this.#timer);
-    const { state, endedAt } = this.#known?.timeline ?? {};
-    const isOver = state === "ended" && (this.#known?.now ?? 0) - (endedAt ?? 0) > LATE_MS;
-    if (this.#known === null || this.#isPaused || isOver || document.visibilityState !== "visible") return;
+    const known = this.#known;
+    const isOver = known?.timeline.state === "ended" && known.now - (known.timeline.endedAt ?? 0) > LATE_MS && known.books.isWhole;
+    if (known === null || this.#isPaused || isOver || document.visibilityState !== "visible") return;
     this.#timer = setTimeout(() => void this.#tick(), inMs);
   }
 
@@ -350,10 +359,7 @@ export class Dashboard {
       },
       zoom: (from, to) => this.#zoomTo(from, to),
     });
-    const size = new ResizeObserver(() => {
-      if (!this.#isPrinting) this.#draw();
-    });
-    size.observe(this.#part("rows"));
+    this.#size.observe(this.#part("rows"));
     this.#renderBar();
   }
 
@@ -467,7 +473,9 @@ export class Dashboard {
     };
     const ms = (it: number | null | undefined) => (it == null ? "–" : texts.charts.ms(count(it)));
     const words = texts.charts;
-    put("stage", words.stage, isPointed ? value(exactTime(timeAt), `+${lasted(timeAt - started)}`) : html`<span class="quiet kinds"><span><i class="key sale"></i>${words.sales}</span><span><i class="key after"></i>${words.soldOut}</span><span><i class="key poll"></i>${words.polls}</span><span><i class="key pin"></i>${words.pins}</span></span>`);
+    put("stage", words.stage, isPointed
+      ? html`${value(exactTime(timeAt), `+${lasted(timeAt - started)}`)}${running(frame.acts, timeAt + step).map((it) => html`<span class="running"><i class="key ${it.kind}"></i>${it.text}</span>`)}`
+      : html`<span class="quiet kinds"><span><i class="key sale"></i>${words.sales}</span><span><i class="key after"></i>${words.soldOut}</span><span><i class="key poll"></i>${words.polls}</span><span><i class="key pin"></i>${words.pins}</span></span>`);
     // A live show has a present; of one that is over the most is said.
     const isLatest = isPointed || this.#known?.timeline.state !== "ended";
     const one = (of: readonly (number | null)[]) => (isLatest ? of[at] : most(of));

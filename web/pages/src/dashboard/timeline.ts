@@ -104,7 +104,7 @@ export function inSteps(points: readonly Point[], stepMs: number): Point[] {
 /** How far back seconds are kept one by one: what "the last five minutes" shows, and the minute that its first rate needs. */
 const RECENT_MS = 7 * MINUTE;
 /** Answers are asked for again this far back: a node may write its second late, and what ended by time is said later. */
-export const AGAIN_MS = 15 * SECOND;
+const AGAIN_MS = 15 * SECOND;
 
 /** A show's time line: the whole of it in steps that can be drawn, and the latest minutes second by second. */
 export class Timeline {
@@ -132,10 +132,11 @@ export class Timeline {
     return Math.floor(from / stepMs) * stepMs;
   }
 
-  /** From where to ask for news. */
+  /** From where to ask for news: from the beginning of a step, so that it can be made anew of its seconds. */
   get newsFrom(): number {
     const last = this.recent.last ?? this.whole.last;
-    return Math.max(0, (last?.at ?? this.startedAt ?? 0) - AGAIN_MS);
+    const from = (last?.at ?? this.startedAt ?? 0) - AGAIN_MS;
+    return Math.max(0, Math.floor(from / this.whole.stepMs) * this.whole.stepMs);
   }
 
   /** Takes seconds; says whether there was a mark among them that is new. */

@@ -52,7 +52,7 @@ export const en = {
     bestMinute: "Best minute",
     best: (amount: string, time: string) => `best ${amount}, ${time}`,
     refused: "Refused",
-    ofRequests: (percent: string, requests: string) => `${percent} of ${requests} requests`,
+    ofRequests: (percent: string, requests: string) => `${percent} of ${requests}`,
     noRequests: "no requests yet",
     conversion: "Grants paid",
     ofGrants: (orders: string, granted: string) => `${orders} of ${granted}`,
