@@ -76,6 +76,8 @@ test("money per minute is that of the minute before, also where nobody watched, 
   assert.deepEqual([gmv[9], gmv[10], gmv[40], gmv[69], gmv[70], gmv[80], gmv[81]], [0, 500, 500, 500, 0, 0, 600]);
   assert.deepEqual([orders[10], orders[70], orders[81]], [1, 0, 1]);
   assert.deepEqual([viewers[10], viewers[11]], [1, null]);
+  const late = new Points(1_000, [point(0, { viewers: 7 }), point(2_000, { viewers: 8 }), point(9_000)]);
+  assert.deepEqual(columns(late, 0, 4_000).viewers, [7, 7, 8, null]);
 });
 
 test("a show that nobody has seen yet has figures", () => {

@@ -190,6 +190,8 @@ export interface Columns {
 /** Before refunds: money that goes back does not make the minute a worse one in which it does. */
 const sold = (it: Point): number => it.gmv_minor + it.refunded_minor;
 
+const LATE_MS = 3 * SECOND;
+
 /** A span in steps without holes: where nobody watched and nobody asked there is no point. */
 export function columns(points: Points, from: number, to: number): Columns {
   const { stepMs } = points;
@@ -205,7 +207,10 @@ export function columns(points: Points, from: number, to: number): Columns {
     const earlier = points.before(at + stepMs - windowMs);
     const perMinute = (of: (it: Point) => number) => (((last === undefined ? 0 : of(last)) - (earlier === undefined ? 0 : of(earlier))) * MINUTE) / windowMs;
     made.at.push(at / SECOND);
-    made.viewers.push(point?.viewers ?? null);
+    // A node that was late by a second has left a hole which is none.
+    const upcoming = found[next];
+    const isLate = point === undefined && last !== undefined && upcoming !== undefined && upcoming.at - last.at <= LATE_MS;
+    made.viewers.push(point?.viewers ?? (isLate ? last.viewers : null));
     made.gmv.push(Math.max(0, perMinute(sold)));
     made.orders.push(Math.max(0, perMinute((it) => it.orders)));
     made.granted.push(point?.granted ?? 0);
