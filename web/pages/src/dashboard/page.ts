@@ -5,7 +5,7 @@ import { type Access, access, keep, showOf } from "./access.js";
 import { acts, happened, lasted, running, type Stage } from "./acts.js";
 import { Api, type Listed, type Poll, Refused, type Sale, type Show } from "./api.js";
 import { Books } from "./books.js";
-import { type ChartName, CHARTS, Charts, exactTime, type Frame, insets, type Palette, paper, stepText, timeOfDay } from "./charts.js";
+import { CHARTS, Charts, exactTime, type Frame, insets, type Palette, paper, stepText, timeOfDay } from "./charts.js";
 import { pointsCsv } from "./csv.js";
 import { door } from "./door.js";
 import { amount, roundAmount } from "./money.js";
@@ -332,14 +332,13 @@ export class Dashboard {
 
   /** What stays as long as the show is looked at; the parts that change are rendered by themselves. */
   #skeleton(): TemplateResult {
-    const rows: readonly { name: ChartName; title: string }[] = CHARTS.map((name) => ({ name, title: name === "requests" || name === "wait" ? "" : texts.charts[name] }));
     return html`<div class="dashboard">
       <header id="head"></header>
       <section id="figures" aria-label=${texts.title}></section>
       <div id="bar"></div>
       <section class="rows" id="rows" tabindex="0" role="group" aria-label=${texts.hint} @keydown=${(event: KeyboardEvent) => this.#key(event)} @dblclick=${() => this.#setRange("whole")}>
         <div class="row"><div class="says" id="says-stage"></div><div class="plot" id="stage"></div></div>
-        ${rows.map(({ name }) => html`<div class="row"><div class="says" id=${`says-${name}`}></div><div class="plot" id=${`plot-${name}`} role="img"></div></div>`)}
+        ${CHARTS.map((name) => html`<div class="row"><div class="says" id=${`says-${name}`}></div><div class="plot" id=${`plot-${name}`} role="img"></div></div>`)}
       </section>
       <p class="hint quiet" id="hint">${texts.hint}</p>
       <section id="points" hidden></section>
