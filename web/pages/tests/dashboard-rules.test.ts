@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Point } from "../src/dashboard/api.js";
+import { csv } from "../src/dashboard/csv.js";
+import { amount, decimals, decimalText } from "../src/dashboard/money.js";
+import { type Act, lay, type Place } from "../src/dashboard/stage.js";
+import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
+import { parsed } from "./csv.js";
+
+test("amounts become decimal texts exactly, by the decimals of ISO 4217", () => {
+  const rows: [number, string, string][] = [
+    [0, "EUR", "0.00"], [7, "EUR", "0.07"], [-1250, "EUR", "-12.50"], [123456789, "EUR", "1234567.89"], [9007199254740991, "EUR", "90071992547409.91"],
+    [1250, "JPY", "1250"], [-5, "JPY", "-5"], [5, "KWD", "0.005"], [1234567, "KWD", "1234.567"], [250000, "HUF", "2500.00"],
+  ];
+  for (const [minor, currency, text] of rows) assert.equal(decimalText(minor, currency), text);
+  // Hungarian prices have no fillér by custom, which must not make them a hundred times as much.
+  assert.equal(decimals("HUF"), 2);
+  assert.match(amount(250000, "HUF"), /2,500\.00/);
+  assert.match(amount(9007199254740991, "EUR"), /90,071,992,547,409\.91/);
+});
+
+test("a CSV is read back as it was, whatever its texts hold", () => {
+  const rows = [["plain", 'say "hi"', "one,two"], ["line\r\nbreak", "", "ünïcode €"], ["=1+1", " spaces ", '"']];
+  assert.deepEqual(parsed(csv(rows)), rows);
+  assert.equal(csv([["a", null, 1]]), "a,,1\r\n");
+});
+
+test("steps grow with the show, and never make more points than can be drawn", () => {
+  const minute = 60_000;
+  const rows: [number, number][] = [[1, 1], [25, 1], [26, 5], [125, 5], [180, 10], [600, 30], [24 * 60, 60], [5 * 24 * 60, 300]];
+  for (const [minutes, seconds] of rows) assert.equal(stepFor(minutes * minute), seconds * 1000, `${minutes} min`);
+  for (let minutes = 1; minutes < 7 * 24 * 60; minutes += 13) assert.ok((minutes * minute) / stepFor(minutes * minute) <= POINTS_MAX);
+});
+
+const point = (at: number, more: Partial<Point> = {}): Point => ({
+  at, viewers: 1, viewers_behind: 0, granted: 0, refused: 0, failed: 0, wait_p50_ms: null, wait_p99_ms: null, provider_errors: 0, provider_line: 0,
+  orders: 0, gmv_minor: 0, refunded_minor: 0, ...more,
+});
+
+test("seconds are added up as the server adds them up", () => {
+  const seconds = [
+    point(10_000, { viewers: 5, granted: 2, refused: 1, wait_p99_ms: 30, orders: 1, gmv_minor: 100 }),
+    point(11_000, { viewers: 9, granted: 1, wait_p50_ms: 4, wait_p99_ms: 12, orders: 2, gmv_minor: 250 }),
+    point(15_000, { viewers: 3, orders: 2, gmv_minor: 250 }),
+  ];
+  assert.deepEqual(inSteps(seconds, 5_000), [
+    point(10_000, { viewers: 9, granted: 3, refused: 1, wait_p50_ms: 4, wait_p99_ms: 30, orders: 2, gmv_minor: 250 }),
+    point(15_000, { viewers: 3, orders: 2, gmv_minor: 250 }),
+  ]);
+});
+
+test("points that have grown replace what they were, and late ones find their place", () => {
+  const points = new Points(1_000, [point(1_000), point(3_000)]);
+  points.take([point(2_000, { viewers: 7 }), point(3_000, { viewers: 8 }), point(4_000)]);
+  assert.deepEqual(points.all.map((it) => [it.at, it.viewers]), [[1_000, 1], [2_000, 7], [3_000, 8], [4_000, 1]]);
+  points.forgetBefore(3_000);
+  assert.deepEqual(points.between(0, 4_000).map((it) => it.at), [3_000]);
+});
+
+test("news make the steps that they touch anew, of all of their seconds", () => {
+  const seconds = Array.from({ length: 100 }, (_, index) => point(index * 1_000, { granted: 1, orders: index }));
+  const answer = { state: "ended", started_at: 0, ended_at: 100_000, currency: "EUR", marks: [], more: false } as const;
+  const timeline = new Timeline({ ...answer, step_ms: 10_000, points: inSteps(seconds, 10_000) }, null);
+  const news = [...seconds, point(100_000, { granted: 5, orders: 100 })].filter((it) => it.at >= timeline.newsFrom);
+  timeline.take({ ...answer, step_ms: 1_000, points: news });
+  assert.deepEqual(timeline.whole.all.map((it) => it.granted), [...Array.from({ length: 10 }, () => 10), 5]);
+  assert.equal(timeline.whole.last?.orders, 100);
+});
+
+test("money per minute is that of the minute before, also where nobody watched, and refunds do not count against it", () => {
+  const points = new Points(1_000, [
+    point(0), point(10_000, { gmv_minor: 500, orders: 1 }), point(80_000, { gmv_minor: 300, refunded_minor: 200, orders: 1 }), point(81_000, { gmv_minor: 900, refunded_minor: 200, orders: 2 }),
+  ]);
+  const { at, gmv, orders, viewers } = columns(points, 0, 82_000);
+  assert.equal(at.length, 82);
+  assert.deepEqual([gmv[9], gmv[10], gmv[40], gmv[69], gmv[70], gmv[80], gmv[81]], [0, 500, 500, 500, 0, 0, 600]);
+  assert.deepEqual([orders[10], orders[70], orders[81]], [1, 0, 1]);
+  assert.deepEqual([viewers[10], viewers[11]], [1, null]);
+  const late = new Points(1_000, [point(0, { viewers: 7 }), point(2_000, { viewers: 8 }), point(9_000)]);
+  assert.deepEqual(columns(late, 0, 4_000).viewers, [7, 7, 8, null]);
+});
+
+test("a show that nobody has seen yet has figures", () => {
+  const timeline = new Timeline({ state: "live", started_at: 1_795_307_580_520, ended_at: null, currency: "EUR", step_ms: 1_000, points: [], marks: [], more: false }, null);
+  const { viewers, gmv, bestMinute } = figures(timeline, 1_795_307_581_000);
+  assert.deepEqual([viewers, gmv, bestMinute], [0, 0, { gmv: 0, at: 0 }]);
+});
+
+test("labels never overlap, however many pins there are", () => {
+  const acts: Act[] = Array.from({ length: 300 }, (_, index) => {
+    const from = (index * 7919) % 100_000;
+    return { kind: "pin", text: `A product with a long name, number ${index}`, from, to: index % 3 === 0 ? from + 4_000 : null };
+  });
+  for (const width of [300, 900, 20_000]) {
+    const place: Place = { from: 0, to: 100_000, width, measure: (text) => [...text].length * 7 };
+    const placed = lay(acts, 3, place);
+    assert.equal(placed.length, acts.length);
+    for (const row of [0, 1, 2]) {
+      const labels = placed.filter((it) => it.row === row && it.label !== "").sort((one, other) => one.labelLeft - other.labelLeft);
+      labels.forEach((it, index) => {
+        const next = labels[index + 1];
+        assert.ok(it.labelLeft + it.labelWidth <= (next === undefined ? width : next.left), `"${it.label}" runs into "${next?.label}"`);
+      });
+    }
+  }
+});
