@@ -1,0 +1,130 @@
+import type { Poll as OpenPoll, PollResult, Tally } from "@showcart/sdk";
+import { css, html, LitElement, nothing, type TemplateResult } from "lit";
+import "../design/countdown.js";
+import { Follow } from "../design/follow.js";
+import { count, percent } from "../design/format.js";
+import "../design/meter.js";
+import { base, controls } from "../design/styles.js";
+import { texts } from "../texts/en.js";
+import { icons } from "./icons.js";
+import type { Room } from "./room.js";
+
+/** A poll: one tap votes, and then the bars say how it stands; closed, its result. */
+export class Poll extends LitElement {
+  static override properties = {
+    room: { attribute: false },
+    poll: { attribute: false },
+    result: { attribute: false },
+    voted: { attribute: false },
+    said: { state: true },
+    asking: { state: true },
+  };
+  declare room: Room;
+  declare poll: OpenPoll;
+  /** How it ended; null while it takes votes. */
+  declare result: PollResult | null;
+  /** This viewer's choice; undefined before it. */
+  declare voted: number | undefined;
+  declare said: string | null;
+  /** The choice whose vote is on its way. */
+  declare asking: number | null;
+  readonly #tally = new Follow<Tally | undefined>(this);
+
+  static override styles = [
+    base,
+    controls,
+    css`
+      :host { display: block; container-type: inline-size; color: var(--sc-ink); }
+      section { display: grid; gap: var(--sc-2); padding: var(--sc-3) var(--sc-4) var(--sc-3); background: var(--sc-card); border: 1px solid var(--sc-line-strong); }
+      header { display: flex; gap: var(--sc-3); align-items: start; justify-content: space-between; }
+      h3 { font-size: var(--sc-size-3); overflow-wrap: anywhere; }
+      .time { flex: none; font-size: var(--sc-size-3); line-height: 1.2; }
+      ol { display: grid; gap: 6px; }
+      .choice {
+        position: relative; display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 2px var(--sc-3); align-items: center; width: 100%;
+        min-height: var(--sc-touch); padding: 6px var(--sc-3); text-align: left; cursor: pointer; touch-action: manipulation;
+        background: var(--sc-card); border: 1px solid var(--sc-line-strong); border-radius: var(--sc-radius);
+        font-size: var(--sc-size-2); font-weight: 600; line-height: 1.2; overflow-wrap: anywhere;
+        transition: background var(--sc-quick) var(--sc-ease);
+      }
+      button.choice:not([aria-disabled="true"]):hover { background: var(--sc-sunk); }
+      .choice[aria-disabled="true"], div.choice { cursor: default; border-color: var(--sc-line); }
+      .choice.mine { border-color: var(--sc-ink); box-shadow: inset 0 0 0 1px var(--sc-ink); }
+      .choice.won { border-color: var(--sc-money-fill); box-shadow: inset 0 0 0 1px var(--sc-money-fill); }
+      .choice showcart-meter { grid-column: 1 / -1; height: 6px; }
+      .name { display: flex; align-items: center; gap: 6px; min-width: 0; }
+      .name svg { flex: none; width: 16px; height: 16px; }
+      .share { font-size: var(--sc-size-3); }
+      footer { display: flex; flex-wrap: wrap; gap: 0 var(--sc-3); justify-content: space-between; font-size: var(--sc-size-1); color: var(--sc-quiet); }
+      .verdict { font-weight: 700; color: var(--sc-money-text); }
+      .dismiss { margin: -10px -14px -10px 0; }
+    `,
+  ];
+
+  constructor() {
+    super();
+    this.result = null;
+    this.voted = undefined;
+    this.said = null;
+    this.asking = null;
+  }
+
+  protected override render(): TemplateResult {
+    const { poll, room, result } = this;
+    const live = this.#tally.to(poll.poll_id, () => room.show.gauge(`poll:${poll.poll_id}`));
+    const tally: Tally = result ?? live ?? { counts: [], total: 0 };
+    const showsBars = result !== null || this.voted !== undefined || room.role === "guest" || room.role === "host";
+    return html`<section data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
+      <header>
+        <h3>${poll.question}</h3>
+        ${result !== null
+          ? html`<button class="button icon bare dismiss" aria-label=${texts.poll.dismiss} @click=${() => this.dispatchEvent(new Event("showcart-dismiss"))}>${icons.close}</button>`
+          : poll.ends_at === null
+            ? nothing
+            : html`<span class="time"><span class="spoken">${texts.poll.closesIn}</span><showcart-countdown .until=${poll.ends_at} .now=${room.now}></showcart-countdown></span>`}
+      </header>
+      <ol>
+        ${poll.choices.map((choice, index) => this.#choice(choice, index, tally, showsBars))}
+      </ol>
+      <footer>
+        <span class="figures">${texts.poll.votes(tally.total, count(tally.total))}</span>
+        <span class=${result === null ? "" : "verdict"} role="status">${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
+      </footer>
+    </section>`;
+  }
+
+  #choice(choice: string, index: number, { counts, total }: Tally, showsBars: boolean): TemplateResult {
+    const isMine = (this.asking ?? this.voted) === index;
+    const share = total === 0 ? 0 : (counts[index] ?? 0) / total;
+    const hasWon = this.result?.winner === index;
+    const inside = html`<span class="name">${isMine ? html`${icons.check}<span class="spoken">${texts.poll.yours}: </span>` : nothing}<span>${choice}</span></span>
+      ${showsBars ? html`<span class="share figures">${percent(share)}</span><showcart-meter .share=${share} .tone=${hasWon ? "money" : "ink"}></showcart-meter>` : nothing}`;
+    if (this.result !== null) return html`<li><div class="choice ${hasWon ? "won" : ""}">${inside}</div></li>`;
+    const isDead = this.voted !== undefined || this.asking !== null;
+    return html`<li>
+      <button class="choice ${isMine ? "mine" : ""}" aria-pressed=${isMine} aria-disabled=${isDead} @click=${() => isDead || void this.#vote(index)}>${inside}</button>
+    </li>`;
+  }
+
+  async #vote(choice: number): Promise<void> {
+    this.said = null;
+    this.asking = choice;
+    try {
+      await this.room.vote(this.poll.poll_id, choice);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : null;
+      if (code === "guests_may_not_vote") this.room.signIn("vote");
+      this.said =
+        code === "guests_may_not_vote" ? texts.poll.guests : code === "poll_closed" ? texts.poll.late : code === "rate_limited" ? texts.poll.limited : texts.poll.refused;
+    } finally {
+      this.asking = null;
+    }
+  }
+}
+customElements.define("showcart-poll", Poll);
+
+/** How it ended, in words. */
+export function verdict(poll: OpenPoll, { winner, total }: PollResult): string {
+  if (winner !== null) return texts.poll.won(poll.choices[winner] ?? "");
+  return total === 0 ? texts.poll.nobody : texts.poll.tied;
+}

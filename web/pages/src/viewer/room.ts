@@ -1,0 +1,19 @@
+import type { NewLine, PollId, Role, Show } from "@showcart/sdk";
+import type { Buying } from "./buying.js";
+
+/** What the parts of the viewer page need of the whole. */
+export interface Room {
+  readonly show: Show;
+  readonly buying: Buying;
+  /** Null until the server has said who we are. */
+  readonly role: Role | null;
+  readonly isLive: boolean;
+  /** Now by the server's clock. */
+  readonly now: () => number;
+  readonly announce: (text: string) => void;
+  /** The buyer taps: buys, goes on with what was begun, or asks for a sign-in. */
+  readonly want: (wanted: NewLine) => void;
+  /** Somebody must sign in for what they want. */
+  readonly signIn: (why: "buy" | "vote" | "watch") => void;
+  readonly vote: (poll: PollId, choice: number) => Promise<void>;
+}

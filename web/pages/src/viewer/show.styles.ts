@@ -1,0 +1,4 @@
+import { unsafeCSS } from "lit";
+import text from "./show.css";
+
+export const styles = unsafeCSS(text);

@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Page } from "playwright-core";
+import { DESKTOP, PHONE, SMALL } from "../../testing/browser.js";
+import { Host } from "../../testing/host.js";
+import { listen, offer, setting, viewer } from "./scene.js";
+
+const stage = setting();
+
+test("a poll is opened, voted and closed in two pages", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const ann = await viewer(stage, host.showId, { subject: "ann" });
+  const guest = await viewer(stage, host.showId);
+  const said = await listen(guest.page);
+  const poll = await host.poll("Which glaze next?", ["Ochre", "Moss"]);
+  for (const { page } of [ann, guest]) await page.getByRole("button", { name: "Moss" }).waitFor();
+
+  await ann.page.getByRole("button", { name: "Moss" }).click();
+  await ann.page.locator("[data-poll] .choice.mine", { hasText: "100%" }).waitFor();
+  await guest.page.getByText("1 vote", { exact: true }).waitFor();
+  await guest.page.getByRole("button", { name: "Moss" }).click();
+  for (const { page } of [ann, guest]) await page.getByText("2 votes", { exact: true }).waitFor();
+  // A second tap changes nothing.
+  assert.equal(await ann.page.getByRole("button", { name: "Ochre" }).isDisabled(), true);
+
+  await host.closePoll(poll);
+  for (const { page } of [ann, guest]) {
+    await page.getByText("Moss wins").first().waitFor();
+    await page.getByRole("button", { name: "Dismiss the result" }).click();
+    await page.locator("showcart-poll").waitFor({ state: "detached" });
+  }
+  await said.heard("Moss wins");
+  assert.deepEqual((await said.all()).filter((it) => it.includes("closed")), ["Poll closed. Which glaze next? Moss wins."]);
+  assert.deepEqual([...ann.complaints, ...guest.complaints], []);
+  await ann.context.close();
+  await guest.context.close();
+});
+
+test("a countdown is the same within 200 ms although one device's clock is 90 s off", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const right = await viewer(stage, host.showId);
+  const wrong = await viewer(stage, host.showId, {
+    prepare: async (context) => {
+      await context.addInitScript(() => {
+        const real = Date.now.bind(Date);
+        Date.now = () => real() - 90_000;
+      });
+    },
+  });
+  await host.timer("Next", 12_000);
+  /** When each number appeared, by the one clock that both pages share. */
+  const appeared = (page: Page): Promise<Record<string, number>> =>
+    page.locator(".timer showcart-countdown").evaluate(
+      (countdown) =>
+        new Promise((resolve) => {
+          const moments: Record<string, number> = {};
+          const look = () => {
+            const text = countdown.shadowRoot?.textContent?.trim() ?? "";
+            moments[text] ??= performance.timeOrigin + performance.now();
+            if (Object.keys(moments).length === 6) resolve(moments);
+            else requestAnimationFrame(look);
+          };
+          look();
+        }),
+    );
+  const [one, other] = await Promise.all([appeared(right.page), appeared(wrong.page)]);
+  // The first number stood there already when we began to look.
+  const shared = Object.keys(one).slice(1).filter((it) => Object.keys(other).indexOf(it) > 0);
+  assert.ok(shared.length >= 3, `${Object.keys(one)} and ${Object.keys(other)}`);
+  for (const text of shared) {
+    const apart = Math.abs((one[text] ?? 0) - (other[text] ?? Number.NaN));
+    assert.ok(apart <= 200, `${text} appeared ${Math.round(apart)} ms apart`);
+  }
+  await right.context.close();
+  await wrong.context.close();
+});
+
+test("countdowns are said at thresholds only", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const { page, context } = await viewer(stage, host.showId);
+  const said = await listen(page);
+  await host.timer("Next", 11_500);
+  await page.locator(".timer").waitFor();
+  await page.locator(".timer").waitFor({ state: "detached" });
+  await said.heard("Next: 10 seconds left.");
+  const words = (await said.all()).join(" ");
+  assert.equal(words.match(/seconds/g)?.length, 1, words);
+  await context.close();
+});
+
+test("hostile names, texts and addresses stay text, and break no policy", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const evil = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
+  const ann = await viewer(stage, host.showId, { subject: "ann" });
+  const { page } = ann;
+  const lamp = await host.product({ sku: "evil", title: evil, variant: `"><b>bold</b>`, price_minor: 100, image_url: "https://127.0.0.1:1/nothing.png" });
+  await host.pin(lamp, 0);
+  await host.banner(evil, { style: "urgent", link: "https://shop.example/?q=%22%3E" });
+  await host.timer(evil.slice(0, 60), 60_000);
+  await host.poll(evil, [`<i>a</i>`, `{{b}}\${c}`]);
+
+  await offer(page, lamp).getByText(evil).waitFor();
+  await page.locator("[data-banner]", { hasText: evil }).waitFor();
+  await page.locator("[data-poll]", { hasText: "<i>a</i>" }).waitFor();
+  // The picture cannot be loaded: a drawn one stands in its place.
+  await offer(page, lamp).locator("showcart-picture svg").waitFor();
+  assert.equal(await offer(page, lamp).locator("img").count(), 0);
+  assert.equal(await page.locator("i, b, script:not([type=module])").count(), 0);
+  assert.equal(await page.evaluate(() => "hit" in window), false);
+  const link = page.locator("[data-banner] a");
+  assert.equal(await link.getAttribute("rel"), "noopener noreferrer");
+  assert.deepEqual(ann.complaints, []);
+  await ann.context.close();
+});
+
+test("nothing flows over at 320 px, and what is shown can be reached", { timeout: 90_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const long = "Handwoven-undyed-Herdwick-wool-runner-with-a-name-that-does-not-end";
+  const rug = await host.product({ sku: "wide", title: long, variant: "70 × 240 cm", price_minor: 12_345_600, compare_at_minor: 23_456_700 });
+  await host.product({ sku: "wide-2", title: "Bowl", price_minor: 100 });
+  await host.pin(rug, 400);
+  const sale = await host.sale(rug, { price_minor: 9_999_900, cap: 5, duration_ms: 100_000 });
+  await host.banner(long);
+  await host.timer(long, 60_000);
+  await host.poll(long, [long, "B"]);
+  for (const options of [SMALL, PHONE, DESKTOP]) {
+    // What slides in would be looked at half-way.
+    const still = { ...options, reducedMotion: "reduce" as const };
+    const { page, context, complaints } = await viewer(stage, host.showId, { subject: `w${options.viewport?.width}`, options: still });
+    await offer(page, sale).waitFor();
+    const over = () =>
+      page.evaluate(() => {
+        const wide: string[] = [];
+        const look = (root: ParentNode) => {
+          for (const element of root.querySelectorAll("*")) {
+            const { right, left, width } = element.getBoundingClientRect();
+            const isHidden = element.closest(".spoken, .still") !== null || width <= 1;
+            if (!isHidden && (right > innerWidth + 0.5 || left < -0.5)) wide.push(`${element.tagName}.${element.className} ${left} to ${right}`);
+            if (element.shadowRoot !== null) look(element.shadowRoot);
+          }
+        };
+        look(document);
+        return { wide, scroll: document.documentElement.scrollWidth, width: innerWidth };
+      });
+    const check = async () => {
+      const { wide, scroll, width } = await over();
+      assert.deepEqual(wide, []);
+      assert.ok(scroll <= width, `${scroll} in ${width}`);
+    };
+    await check();
+    await offer(page, sale).getByRole("button", { name: /^Buy/ }).click();
+    await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
+    await check();
+    await page.keyboard.press("Escape");
+    if (options !== DESKTOP) {
+      await page.getByRole("button", { name: /All products/ }).click();
+      await page.getByRole("dialog").waitFor();
+      await check();
+    }
+    assert.deepEqual(complaints, []);
+    await context.close();
+  }
+});
