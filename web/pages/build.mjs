@@ -9,6 +9,7 @@ const OUT = "../dist";
 /** The pages: their HTML, the script that they load, and their style sheet. */
 const pages = [
   { html: "src/index.html", script: "src/viewer.ts", style: "src/design/page.css" },
+  { html: "src/desk.html", script: "src/desk.ts", style: "src/desk/desk.css" },
   { html: "src/embed.html", script: "src/element.ts", style: "src/embed.css" },
 ];
 /** Scripts that pages load besides. */

@@ -26,6 +26,7 @@ export { fold } from "./fold.js";
 export type { Mine } from "./mine.js";
 export type { Observable, ReportError, Unsubscribe } from "./observable.js";
 export type {
+  Action,
   Banner,
   Card,
   Currency,

@@ -311,17 +311,29 @@ export interface Gmv {
   readonly currency: Currency;
 }
 
-/** A number of which only the latest value matters. */
-export type GaugeName = "viewers" | "gmv" | `poll:${PollId}` | `units:${SaleId}` | `stock:${ProductId}`;
+/** What somebody did at the control panel, for the desk. */
+export interface Action {
+  /** Whose token it was. */
+  readonly by: string;
+  readonly role: Role;
+  /** Such as `pin.set`; more are added as the desk learns to do more. */
+  readonly action: string;
+  readonly what: string;
+}
+
+/** A number of which only the latest value matters, or the latest word. */
+export type GaugeName = "viewers" | "gmv" | "action" | `poll:${PollId}` | `units:${SaleId}` | `stock:${ProductId}`;
 
 /** The value of the gauge `N`. */
 export type GaugeValue<N extends GaugeName> = N extends "viewers"
   ? number
   : N extends "gmv"
     ? Gmv
-    : N extends `poll:${string}`
-      ? Tally
-      : Units;
+    : N extends "action"
+      ? Action
+      : N extends `poll:${string}`
+        ? Tally
+        : Units;
 
 /** `[version, value, at]`; taken only when its version is greater than the one that is known. */
 export type WireGauge = readonly [version: number, value: unknown, at: Millis];
