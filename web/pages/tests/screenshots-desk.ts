@@ -1,7 +1,7 @@
 // Pictures of the control panel's main states, to be looked at: `npm run screenshots`. They land in web/screenshots.
 import { mkdirSync } from "node:fs";
 import { test } from "node:test";
-import type { BrowserContextOptions, Page } from "playwright-core";
+import type { BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import { address, DESKTOP, PHONE, visit } from "../../testing/browser.js";
 import { Host } from "../../testing/host.js";
 import { pictures } from "../../testing/pictures.js";
@@ -28,6 +28,21 @@ async function shoot(page: Page, look: string, name: string, fullPage = false): 
   await page.screenshot({ path: `${OUT}/${look}-${name}.png`, fullPage });
 }
 
+/** A show of some minutes has no curve worth a picture: half an hour of a lively one, made up. */
+async function halfAnHour(context: BrowserContext): Promise<void> {
+  await context.route("**/timeline?*", (route) => {
+    const end = Math.floor(Date.now() / 10_000) * 10_000;
+    let gmv_minor = 0;
+    const points = Array.from({ length: 180 }, (_, index) => {
+      const lively = 0.5 + 0.5 * Math.sin(index / 17) ** 2;
+      gmv_minor += index % 3 === 0 ? Math.round(6200 * lively * (1 + (index % 7))) : 0;
+      const viewers = Math.round(1240 * (1 - Math.exp(-index / 40)) * (0.86 + 0.14 * Math.sin(index / 9)));
+      return { at: end - (179 - index) * 10_000, viewers, viewers_behind: 0, granted: 0, refused: 0, failed: 0, provider_errors: 0, provider_line: 0, orders: 0, gmv_minor, refunded_minor: 0 };
+    });
+    return route.fulfill({ json: { state: "live", started_at: end - 1_790_000, ended_at: null, currency: "EUR", step_ms: 10_000, points, marks: [], more: false }, headers: { "access-control-allow-origin": "*" } });
+  });
+}
+
 for (const look of wanted) {
   test(look.name, { timeout: 120_000 }, async () => {
     const { server, files, browser } = stage;
@@ -49,7 +64,7 @@ for (const look of wanted) {
     await shoot(door.page, look.name, "02-shows");
     await door.context.close();
 
-    const { page, context } = await atDesk(stage, host.showId, "hanna", { options: look.options });
+    const { page, context } = await atDesk(stage, host.showId, "hanna", { options: look.options, prepare: halfAnHour });
     await page.getByRole("button", { name: "Start the show" }).waitFor();
     await shoot(page, look.name, "03-before");
     await page.getByRole("button", { name: "Start the show" }).click();
@@ -70,7 +85,7 @@ for (const look of wanted) {
     for (const [buyer, quantity] of [["ann", 1], ["bo", 2], ["Fionnuala O’Brien", 1], ["di", 3]] as const) orders.push(await host.buy(buyer.replace(/ /g, "."), running, { quantity }));
     await host.buy("eve", running, { quantity: 2, pay: false });
     await host.refund(orders[1] ?? "");
-    await log(page).getByText("refunded order").first().waitFor({ state: "attached" });
+    await log(page).getByText("refunded the order of").first().waitFor({ state: "attached" });
     await page.waitForTimeout(1_500);
     await shoot(page, look.name, "04-on-air");
     await shoot(page, look.name, "04-on-air-full", true);

@@ -13,8 +13,9 @@ import { Part } from "./part.js";
 import "./twice.js";
 
 const card = css`
-  article { display: grid; gap: 6px; padding: var(--sc-3) var(--sc-4); border-top: 1px solid var(--sc-line); }
-  .kind { flex: none; font-weight: 700; color: var(--sc-quiet); }
+  article { display: grid; gap: 6px; padding: 10px var(--sc-4); border-top: 1px solid var(--sc-line); }
+  .kind { flex: none; min-width: 44px; font-weight: 700; color: var(--sc-quiet); }
+  .kind.figures, .row > showcart-countdown:first-child { min-width: 44px; }
   showcart-countdown { font-size: var(--sc-size-3); line-height: 1.2; }
   .price { font-size: var(--sc-size-3); }
 `;
@@ -27,10 +28,10 @@ export class Air extends Part {
     parts,
     card,
     css`
-      .pin { padding-top: var(--sc-4); border-top: 0; }
-      .pin .row { align-items: start; gap: var(--sc-3); }
-      showcart-picture { width: 72px; flex: none; }
-      .pin h3 { font-size: var(--sc-size-4); line-height: 1.15; letter-spacing: -0.02em; overflow-wrap: anywhere; }
+      .pin { padding-top: var(--sc-3); border-top: 0; }
+      .pin .row { align-items: center; gap: var(--sc-3); }
+      showcart-picture { width: 56px; flex: none; }
+      .pin h3 { font-size: var(--sc-size-3); line-height: 1.15; letter-spacing: -0.015em; overflow-wrap: anywhere; }
       .empty { padding: var(--sc-4); color: var(--sc-quiet); }
       .result { padding: var(--sc-3) var(--sc-4); border-top: 1px solid var(--sc-line); }
       .now { display: flex; align-items: baseline; flex-wrap: wrap; gap: 0 var(--sc-2); }
@@ -107,9 +108,9 @@ export class Air extends Part {
     const place = `banner:${overlay_id}`;
     return html`<article data-banner=${overlay_id}>
       <div class="row">
-        ${ends_at === null ? html`<span class="kind">${texts.air.banner}</span>` : html`<showcart-countdown .until=${ends_at} .now=${desk.now}></showcart-countdown>`}
+        <span class="badge ${{ info: "", highlight: "money", urgent: "off" }[style]}">${texts.air.banner}</span>
         <span class="grow name">${text}</span>
-        ${style === "info" ? nothing : html`<span class="badge ${style === "urgent" ? "off" : "money"}">${texts.compose.styles[style]}</span>`}
+        ${ends_at === null ? nothing : html`<showcart-countdown .until=${ends_at} .now=${desk.now}></showcart-countdown>`}
         ${desk.canStage
           ? html`<button class="button" aria-label=${texts.air.hideNamed(text)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.hideBanner(overlay_id, version))}>${texts.air.hide}</button>`
           : nothing}
@@ -138,10 +139,10 @@ class SaleCard extends Part {
     parts,
     card,
     css`
-      .counts { display: grid; grid-template-columns: repeat(3, 1fr); gap: var(--sc-2); }
-      .counts .figures { display: block; font-size: var(--sc-size-4); line-height: 1.1; }
-      .bar { display: flex; height: 6px; background: var(--sc-line); overflow: hidden; }
-      svg { width: 100%; height: 6px; }
+      .counts { display: grid; grid-template-columns: repeat(4, auto) 68px; justify-content: space-between; align-items: end; gap: var(--sc-2); }
+      .counts .figures, .counts showcart-countdown { display: block; font-size: var(--sc-size-4); line-height: 1.1; }
+      .counts .quiet { white-space: nowrap; }
+      svg { width: 100%; height: 6px; margin-bottom: 2px; }
       .sold { fill: var(--sc-money-fill); }
       .held { fill: var(--sc-scarce-fill); }
       .rest { fill: var(--sc-line); }
@@ -170,16 +171,13 @@ class SaleCard extends Part {
         <p data-count="left"><span class="figures">${count(left)}</span><span class="quiet">${texts.air.left} ${texts.air.cap(count(cap))}</span></p>
         <p data-count="in_checkout"><span class="figures">${count(in_checkout)}</span><span class="quiet">${texts.air.inCheckout}</span></p>
         <p data-count="sold"><span class="figures">${count(sold)}</span><span class="quiet">${texts.air.sold}</span></p>
-      </div>
-      ${shares(sold, in_checkout, left)}
-      <div class="row">
-        <span class="quiet">${ends === null ? texts.air.openEnd : sale.state === "armed" ? texts.air.startsIn : texts.air.endsIn}</span>
-        ${ends === null ? nothing : html`<showcart-countdown .until=${ends} .now=${desk.now}></showcart-countdown>`}
+        <p>${ends === null ? html`<span class="figures">–</span>` : html`<showcart-countdown .until=${ends} .now=${desk.now}></showcart-countdown>`}<span class="quiet">${ends === null ? texts.air.openEnd : sale.state === "armed" ? texts.air.startsIn : texts.air.endsIn}</span></p>
         ${desk.canSell
-          ? html`<showcart-twice class="push" label=${texts.air.endSale} sure=${texts.air.endSaleSure} named=${texts.air.endSaleNamed(sale.product.title)}
+          ? html`<showcart-twice label=${texts.air.endSale} sure=${texts.air.endSaleSure} named=${texts.air.endSaleNamed(sale.product.title)}
               ?disabled=${this.isBusy(place)} @showcart-sure=${() => void desk.endSale(sale.sale_id)}></showcart-twice>`
           : nothing}
       </div>
+      ${shares(sold, in_checkout, left)}
       ${this.note(place)}
     </article>`;
   }
@@ -204,7 +202,7 @@ class PollCard extends Part {
     parts,
     card,
     css`
-      ol { display: grid; gap: 6px; }
+      ol { display: grid; gap: 4px; }
       li { display: grid; grid-template-columns: minmax(0, 1fr) auto 6ch; gap: 2px var(--sc-2); align-items: baseline; }
       li showcart-meter { grid-column: 1 / -1; height: 6px; }
       .share { text-align: right; }

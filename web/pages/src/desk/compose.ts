@@ -36,7 +36,9 @@ export class Compose extends Part {
       .fields > label.narrow { flex: 0 1 96px; }
       .send { margin-top: 2px; }
       .product { font-size: var(--sc-size-2); font-weight: 700; }
-      textarea { height: 66px; }
+      textarea { height: 100px; }
+      .beside { display: grid; grid-template-columns: minmax(0, 1fr) 150px; gap: var(--sc-2); }
+      .beside > div { display: grid; gap: var(--sc-2); align-content: end; }
       form + form { border-top: 1px solid var(--sc-line); }
     `,
   ];
@@ -197,10 +199,9 @@ export class Compose extends Part {
       void this.#do("compose:poll", form, () => desk.at.openPoll(fields("question"), choices, lasts), texts.compose.done.poll);
     }}>
       <label>${texts.compose.question}<input name="question" maxlength="200" required autocomplete="off" /></label>
-      <label>${texts.compose.choices}<textarea name="choices" required></textarea></label>
-      <div class="fields">
-        <label class="narrow">${texts.compose.lasts}<input name="lasts" type="number" min="1" placeholder=${texts.compose.untilEnded} /></label>
-        ${this.#send("compose:poll", texts.compose.openPoll)}
+      <div class="beside">
+        <label>${texts.compose.choices}<textarea name="choices" required></textarea></label>
+        <div><label>${texts.compose.lasts}<input name="lasts" type="number" min="1" placeholder=${texts.compose.untilEnded} /></label>${this.#send("compose:poll", texts.compose.openPoll)}</div>
       </div>
       ${this.note("compose:poll")}
     </form>`;

@@ -9,6 +9,7 @@ export const parts = css`
     display: inline-grid; place-items: center; min-width: 20px; height: 20px; padding: 0 5px; border: 1px solid var(--sc-line-strong);
     border-radius: var(--sc-radius); background: var(--sc-card); color: var(--sc-quiet); font: 700 0.75rem/1 var(--sc-font);
   }
+  @media (hover: none), (max-width: 699px) { .button kbd, .tabs kbd { display: none; } }
   .note { padding: 6px var(--sc-2); font-weight: 600; overflow-wrap: anywhere; background: var(--sc-sunk); border-left: 3px solid var(--sc-line-strong); }
   .note.done { border-color: var(--sc-money-fill); }
   .note.stale { border-color: var(--sc-scarce-fill); color: var(--sc-ink); }

@@ -435,6 +435,7 @@ export class Desk {
     this.#telling = true;
     this.#later(50, () => {
       this.#telling = false;
+      for (const { order } of this.#orders.values()) this.#names.set(order.order_id, order.buyer);
       const all = [...this.#orders.values()].filter(({ order }) => order.state === "paid" || order.state === "unfulfilled");
       all.sort((one, other) => (other.order.paid_at ?? other.order.created_at) - (one.order.paid_at ?? one.order.created_at));
       this.orders.set(all.slice(0, ORDERS_MAX));

@@ -74,12 +74,12 @@ export class Head extends Part {
   #switches(state: "scheduled" | "live" | "ended" | null): TemplateResult {
     const { desk } = this;
     if (state === "scheduled") {
-      return html`<div class="switches"><button class="button signal" aria-disabled=${this.isBusy("show")} @click=${() => void desk.run("show", () => desk.at.start(), { done: () => texts.said.started })}>
+      return html`<div class="switches"><button class="button signal" aria-disabled=${this.isBusy("show")} @click=${() => void desk.run("show", () => desk.at.start())}>
         ${this.isBusy("show") ? texts.top.starting : texts.top.start}</button></div>`;
     }
     if (state !== "live") return html``;
     return html`<div class="switches">
-      <showcart-twice id="end" label=${texts.top.end} sure=${texts.top.endSure} ?disabled=${this.isBusy("show")} @showcart-sure=${() => void desk.run("show", () => desk.at.end(), { done: () => texts.said.ended })}></showcart-twice>
+      <showcart-twice id="end" label=${texts.top.end} sure=${texts.top.endSure} ?disabled=${this.isBusy("show")} @showcart-sure=${() => void desk.run("show", () => desk.at.end())}></showcart-twice>
       <showcart-twice id="red" tone="red" keyName="X" label=${texts.red.label} sure=${texts.red.sure} title=${texts.red.help} ?disabled=${this.isBusy("red")} @showcart-sure=${() => void desk.stopAll()}></showcart-twice>
     </div>`;
   }

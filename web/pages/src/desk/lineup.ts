@@ -69,7 +69,7 @@ class Product extends Part {
     parts,
     css`
       .line {
-        display: grid; grid-template-columns: 22px 40px minmax(0, 1fr) 128px auto; gap: 2px var(--sc-3); align-items: center; padding: 7px var(--sc-4) 7px var(--sc-3);
+        display: grid; grid-template-columns: 22px 40px minmax(0, 1fr) 120px auto; gap: 2px var(--sc-3); align-items: center; padding: 7px var(--sc-4) 7px var(--sc-3);
         border-bottom: 1px solid var(--sc-line); border-left: 4px solid transparent;
       }
       .line.chosen { background: var(--sc-sunk); border-left-color: var(--sc-line-strong); }
@@ -85,14 +85,17 @@ class Product extends Part {
       .units rect.rest { fill: var(--sc-line); }
       .out { color: var(--sc-signal-text); font-weight: 700; }
       .do { display: flex; gap: 6px; }
-      .do .button { padding-inline: var(--sc-2); min-width: 62px; }
+      .do .button { padding-inline: var(--sc-2); width: 60px; }
+      .do .pin { width: 72px; }
       .pin[aria-pressed="true"] { background: var(--sc-signal-fill); color: var(--sc-signal-on); border-color: transparent; }
       .pin[aria-pressed="true"]:hover:not([aria-disabled="true"]) { background: var(--sc-signal-fill); text-decoration: underline; }
       .place { color: var(--sc-quiet); text-align: center; }
-      @media (max-width: 479px) {
+      :host { container-type: inline-size; }
+      @container (max-width: 489px) {
         .line { grid-template-columns: 22px 40px minmax(0, 1fr) auto; padding-right: var(--sc-3); }
-        .units { grid-column: 2 / 4; grid-row: 2; }
+        .units { grid-column: 3; grid-row: 2; }
         .do { grid-column: 4; grid-row: 1 / 3; display: grid; }
+        .do .button, .do .pin { width: 76px; }
       }
     `,
   ];

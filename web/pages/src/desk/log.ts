@@ -23,8 +23,8 @@ export class Log extends Part {
   ];
 
   protected sources(): readonly Observable<unknown>[] {
-    // Names of things come with the scene.
-    return [this.desk.actions, this.desk.show.scene];
+    // They bring the names of things.
+    return [this.desk.actions, this.desk.show.scene, this.desk.orders];
   }
 
   protected override render(): TemplateResult {

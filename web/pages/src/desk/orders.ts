@@ -22,13 +22,14 @@ export class Orders extends Part {
       .empty { padding: var(--sc-3) var(--sc-4); color: var(--sc-quiet); }
       li { border-bottom: 1px solid var(--sc-line); padding: 6px var(--sc-4); }
       li.open { background: var(--sc-sunk); }
-      .head { display: grid; grid-template-columns: auto minmax(0, 1fr) auto auto; gap: 0 var(--sc-3); align-items: center; }
+      .head { display: grid; grid-template-columns: auto minmax(0, 1fr) auto 76px; gap: 0 var(--sc-3); align-items: center; }
       .head .what { min-width: 0; }
       .buyer { font-weight: 700; }
       .badge { min-height: 20px; padding: 0 6px; font-size: 0.75rem; }
       time { color: var(--sc-quiet); font-variant-numeric: tabular-nums; }
       .amount { font-size: var(--sc-size-2); }
       .back { color: var(--sc-quiet); font-weight: 400; }
+      .head > .back { text-align: center; }
       form { display: grid; gap: var(--sc-2); padding: var(--sc-2) 0; }
       .fields { display: flex; gap: var(--sc-3); align-items: end; flex-wrap: wrap; }
       .fields > label:first-child { flex: 0 0 110px; }
@@ -71,13 +72,13 @@ export class Orders extends Part {
             ${order.state === "unfulfilled" ? html`<span class="badge off">${texts.orders.states.unfulfilled}</span>` : nothing}
             ${late ? html`<span class="badge scarce">${texts.orders.late}</span>` : nothing}</p>
           <p class="one-line quiet" title=${things}>${things}</p>
+          ${order.refunded_minor > 0 && left > 0 ? html`<p class="back">${texts.orders.refunded(money(order.refunded_minor, order.currency))}</p>` : nothing}
         </div>
         <p class="figures amount">${money(order.amount_minor, order.currency)}</p>
         ${desk.canSell && left > 0 && order.state === "paid"
           ? html`<button class="button" aria-expanded=${isOpen} aria-label=${texts.orders.refundNamed(order.buyer)} @click=${() => this.#open(order, isOpen)}>${texts.orders.refund}</button>`
-          : html`<span></span>`}
+          : html`<span class="back">${left === 0 ? texts.orders.allRefunded : nothing}</span>`}
       </div>
-      ${order.refunded_minor > 0 ? html`<p class="back">${texts.orders.refunded(money(order.refunded_minor, order.currency))}</p>` : nothing}
       ${isOpen ? this.#form(order, left) : nothing}
       ${this.note(place)}
     </li>`;

@@ -39,10 +39,10 @@ export class Panel extends Part {
     parts,
     css`
       :host { display: grid; grid-template-rows: auto auto minmax(0, 1fr); height: 100dvh; background: var(--sc-ground); }
-      .signal { border-block: 1px solid var(--sc-line); background: var(--sc-sunk); display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; }
+      .signal { border-block: 1px solid var(--sc-line); background: var(--sc-sunk); display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center; }
       .tools { display: flex; align-items: center; padding-right: var(--sc-2); }
       .tools .button { min-height: 32px; }
-      .columns { display: grid; grid-template-columns: minmax(300px, 25fr) minmax(420px, 41fr) minmax(320px, 30fr); min-height: 0; }
+      .columns { display: grid; grid-template-columns: minmax(348px, 27fr) minmax(440px, 43fr) minmax(300px, 30fr); min-height: 0; }
       .column { display: grid; grid-auto-rows: minmax(0, auto); min-height: 0; min-width: 0; }
       .column + .column { border-left: 1px solid var(--sc-line-strong); }
       .column.air { grid-template-rows: minmax(0, 1fr); border-top: 4px solid var(--sc-ink); }
@@ -57,7 +57,7 @@ export class Panel extends Part {
       h2 .hint { font-size: 0.75rem; font-weight: 400; color: var(--sc-quiet); }
       .body { overflow-y: auto; overflow-x: hidden; scrollbar-width: thin; min-height: 0; }
       .compose .body { height: 264px; }
-      .word { position: fixed; z-index: 5; left: 50%; bottom: var(--sc-4); translate: -50% 0; max-width: min(560px, calc(100% - 32px)); background: var(--sc-card); border: 1px solid var(--sc-line-strong); }
+      .signal .note { padding-block: 4px; background: var(--sc-card); }
       nav { display: none; }
 
       dialog {
@@ -74,7 +74,7 @@ export class Panel extends Part {
       @media (max-width: 1079px) {
         :host { height: auto; min-height: 100dvh; grid-template-rows: auto; align-content: start; }
         .top { position: sticky; top: 0; z-index: 3; background: var(--sc-ground); }
-        .columns { grid-template-columns: minmax(0, 42fr) minmax(0, 58fr); }
+        .columns { grid-template-columns: 348px minmax(0, 1fr); }
         .column.side { grid-column: 1 / -1; grid-template: auto minmax(0, 320px) / 1fr 1fr; border-left: 0; border-top: 1px solid var(--sc-line-strong); }
         .column.side > :first-child { grid-column: 1 / -1; }
         .column.side > :last-child { border-left: 1px solid var(--sc-line-strong); }
@@ -93,7 +93,8 @@ export class Panel extends Part {
         .column.side > :last-child { border-left: 0; }
         section + section { border-top: 1px solid var(--sc-line); }
         .hint, .key { display: none; }
-        .word { bottom: 68px; }
+        .signal { grid-template-columns: minmax(0, 1fr); }
+        .tools { display: flex; justify-content: space-between; }
         nav {
           position: fixed; inset: auto 0 0; z-index: 4; display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; background: var(--sc-ground); border-top: 1px solid var(--sc-line-strong);
           padding-bottom: env(safe-area-inset-bottom);
@@ -143,6 +144,7 @@ export class Panel extends Part {
       </div>
       <div class="signal" data-home tabindex="-1">
         <showcart-desk-signal .desk=${desk} @showcart-problems=${() => this.#dialog("problems")?.showModal()}></showcart-desk-signal>
+        <div>${this.note("show")}${this.note("red")}</div>
         <div class="tools">
           <button class="button bare" @click=${() => this.#dialog("keys")?.showModal()}>${texts.top.keys} <kbd aria-hidden="true" class="key">?</kbd></button>
           <button class="button bare icon" aria-label=${this.theme === "dark" ? texts.top.toLight : texts.top.toDark} @click=${() => this.#turn()}>${this.theme === "dark" ? icons.light : icons.dark}</button>
@@ -180,7 +182,6 @@ export class Panel extends Part {
       <nav aria-label=${texts.page}>
         ${VIEWS.filter((it) => it !== "compose" || desk.canStage).map((it) => html`<button aria-current=${it === this.view} @click=${() => this.#look(it)}>${texts.nav[it]}</button>`)}
       </nav>
-      <div class="word">${this.note("show")}${this.note("red")}</div>
       <p class="spoken" id="voice" role="status">${desk.voice.get()}</p>
       ${this.#keys()}
       <dialog id="problems" aria-labelledby="h-problems" data-home tabindex="-1">

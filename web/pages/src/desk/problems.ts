@@ -83,7 +83,7 @@ export class SignalLine extends Part {
   ];
 
   protected sources(): readonly Observable<unknown>[] {
-    return [...problemSources(this.desk), this.desk.actions];
+    return [...problemSources(this.desk), this.desk.actions, this.desk.orders];
   }
 
   protected override render(): TemplateResult {

@@ -26,7 +26,11 @@ export class Twice extends LitElement {
       :host([armed]) .button:hover { background: var(--sc-signal-fill); }
       :host([tone="red"]) .button:not([aria-disabled="true"]) { border-color: var(--sc-signal-text); color: var(--sc-signal-text); }
       :host([tone="red"][armed]) .button:not([aria-disabled="true"]) { color: var(--sc-signal-on); border-color: transparent; }
-      kbd { flex: none; }
+      kbd {
+        flex: none; display: inline-grid; place-items: center; min-width: 20px; height: 20px; padding: 0 5px; border: 1px solid currentColor; border-radius: var(--sc-radius);
+        font: 700 0.75rem/1 var(--sc-font);
+      }
+      @media (hover: none), (max-width: 699px) { kbd { display: none; } }
     `,
   ];
   declare label: string;
