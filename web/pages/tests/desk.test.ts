@@ -224,6 +224,7 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
     return running;
   };
   const over = async (running: string) => {
+    for (const left of await page.locator("showcart-desk-air [data-sale]").all()) await left.waitFor({ state: "detached" });
     await page.getByText("All sales are over (2) and the pin is off.").first().waitFor();
     assert.equal(await page.locator("showcart-desk-air [data-sale]").count(), 0);
     await air(page).getByText("No product is pinned.").waitFor();
@@ -278,12 +279,83 @@ test("products come in by SKU, and units are set; a refusal is told at its place
   await page.getByRole("button", { name: "Add to the line-up" }).click();
   await product(page, jug).getByText("The jug").waitFor();
   // It is chosen, and has no stock.
-  await page.getByLabel("Units of the show").fill("5");
+  await page.getByLabel("Units in all").fill("5");
   await page.getByRole("button", { name: "Set units" }).click();
   await page.locator("[data-note='compose:units'].bad").waitFor();
   await page.getByLabel("SKU").fill("no-such");
   await page.getByRole("button", { name: "Add to the line-up" }).click();
   await page.locator("[data-note='compose:add'].bad").waitFor();
+  await context.close();
+});
+
+test("a command whose answer is lost is sent again with its key, and happens once", limit, async () => {
+  const host = await Host.open(stage.server);
+  const { page, context } = await atDesk(stage, host.showId, "hanna");
+  const keys: (string | null)[] = [];
+  await context.route("**/banners", async (route) => {
+    keys.push(await route.request().headerValue("idempotency-key"));
+    const answer = await route.fetch();
+    if (keys.length === 1) return route.abort("connectionreset");
+    if (keys.length === 2) return route.fulfill({ status: 503, body: "{}", headers: { "access-control-allow-origin": "*" } });
+    return route.fulfill({ response: answer });
+  });
+  await page.keyboard.press("b");
+  await page.keyboard.type("Only once");
+  await page.keyboard.press("Enter");
+  await page.getByText("The banner is on screen.").first().waitFor();
+  assert.equal(keys.length, 3);
+  assert.equal(new Set(keys).size, 1);
+  assert.equal(await air(page).locator("[data-banner]").count(), 1);
+  await context.close();
+});
+
+test("problems show themselves, and units that wait for the provider can be freed", limit, async () => {
+  const host = await Host.open(stage.server);
+  const { page, context } = await atDesk(stage, host.showId, "hanna");
+  await page.locator("[data-latest]", { hasText: "hanna started the show" }).waitFor();
+  assert.equal(await page.locator("[data-problem]").count(), 0);
+
+  // What a sick provider and slow viewers would be told like.
+  const headers = { "access-control-allow-origin": "*" };
+  const ids = { hold_id: "hld_0198f2a4c6d87a3eb1f05a6c7d8e9f21", order_id: "ord_0198f2a4c6d87a3eb1f05a6c7d8e9f22" };
+  let freed: string | null = null;
+  await context.route("**/waiting", (route) =>
+    route.fulfill({ headers, json: freed === null ? { units: 2, holds: [{ ...ids, buyer: "ann", units: 2, deadline: 1, may_free_at: 2 }] } : { units: 0, holds: [] } }),
+  );
+  await context.route("**/free", (route) => {
+    freed = route.request().url();
+    return route.fulfill({ headers, json: {} });
+  });
+  await context.route("**/timeline?*", (route) => {
+    const point = { at: Date.now(), viewers: 30, viewers_behind: 4, granted: 0, refused: 0, failed: 0, provider_errors: 2, provider_line: 7, orders: 0, gmv_minor: 0, refunded_minor: 0 };
+    return route.fulfill({ headers, json: { state: "live", started_at: 1, ended_at: null, currency: "EUR", step_ms: 10_000, points: [point], marks: [], more: false } });
+  });
+  for (const text of ["Payment provider: 2 failed calls in a minute", "7 buyers wait for the payment provider", "4 viewers get it late", "2 units wait for the provider"]) {
+    await page.getByRole("button", { name: text }).waitFor();
+  }
+  await page.keyboard.press("w");
+  const dialog = page.getByRole("dialog", { name: "Problems" });
+  await dialog.getByRole("button", { name: "Free the units of ann" }).click();
+  await dialog.getByRole("button", { name: /^Free them/ }).click();
+  await page.locator("[data-problem=waiting]").waitFor({ state: "detached" });
+  assert.match(String(freed), new RegExp(`/v1/holds/${ids.hold_id}/free$`));
+  await context.close();
+});
+
+test("the panel recovers when the server is killed and comes back, and says so meanwhile", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "kill-1", title: "The lamp", price_minor: 8900 });
+  await host.pin(lamp, 0);
+  const { page, context } = await atDesk(stage, host.showId, "hanna");
+  await air(page).locator("[data-pinned]").waitFor();
+  await stage.server.kill();
+  await page.locator("[data-problem=connection]").waitFor();
+  // What was on air is still to be seen.
+  assert.equal(await air(page).locator("[data-pinned]").count(), 1);
+  await stage.server.up();
+  await page.locator("[data-problem=connection]").waitFor({ state: "detached" });
+  await page.keyboard.press("u");
+  await air(page).getByText("No product is pinned.").waitFor();
   await context.close();
 });
 

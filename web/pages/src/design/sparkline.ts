@@ -46,6 +46,8 @@ export class Sparkline extends LitElement {
   #line(x: (index: number) => number, y: (value: number) => number): TemplateResult {
     const known = this.values.flatMap((value, index) => (value === null ? [] : [`${x(index).toFixed(1)},${y(value).toFixed(1)}`]));
     const first = this.values.findIndex((it) => it !== null);
+    // One moment alone has no line: it is drawn as a short one.
+    if (known.length === 1) known.push(known[0]?.replace(/^[^,]+/, String(Number.parseFloat(known[0]) - 6)) ?? "");
     const area = known.length === 0 ? "" : `${x(first).toFixed(1)},${HEIGHT} ${known.join(" ")} ${WIDTH},${HEIGHT}`;
     return svg`<polygon class="area" points=${area}></polygon><polyline class="line" points=${known.join(" ")}></polyline>` as unknown as TemplateResult;
   }

@@ -32,7 +32,7 @@ export class Compose extends Part {
       form { display: grid; gap: var(--sc-2); padding: var(--sc-3) var(--sc-4); align-content: start; }
       .fields { display: flex; flex-wrap: wrap; gap: var(--sc-2); align-items: end; }
       .fields > label { flex: 1 1 84px; }
-      .fields > label.wide { flex: 3 1 200px; }
+      .fields > .wide { flex: 3 1 180px; min-width: 0; }
       .fields > label.narrow { flex: 0 1 96px; }
       .send { margin-top: 2px; }
       .product { font-size: var(--sc-size-2); font-weight: 700; }
@@ -220,8 +220,8 @@ export class Compose extends Part {
             const all = Number(fields("units"));
             void this.#do("compose:units", form, () => desk.at.list(product.product_id, all, position), texts.compose.done.units(fullName(product), count(all)));
           }}>
-            ${this.#products()}
             <div class="fields">
+              <div class="wide">${this.#products()}</div>
               <label class="narrow">${texts.compose.allocate}<input name="units" type="number" min="0" required placeholder=${units === undefined ? "" : allOf(units)} /></label>
               ${this.#send("compose:units", texts.compose.allocateDo)}
             </div>
