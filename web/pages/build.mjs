@@ -47,7 +47,10 @@ const styles = await build({ ...shared, entryPoints: pages.map((it) => it.style)
 function output({ metafile }, entry) {
   const [path, { imports }] = Object.entries(metafile.outputs).find(([, it]) => it.entryPoint === entry);
   const address = (it) => `/${relative(OUT, it)}`;
-  return { address: address(path), needs: imports.filter((it) => it.kind === "import-statement").map((it) => address(it.path)) };
+  return {
+    address: address(path),
+    needs: imports.filter((it) => it.kind === "import-statement").map((it) => address(it.path)),
+  };
 }
 
 for (const { html, script, style } of pages) {

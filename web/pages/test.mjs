@@ -10,7 +10,9 @@ if (!existsSync("../dist/index.html")) {
 }
 const wanted = process.argv.slice(2);
 const name = (file) => file.replace(/(\.test)?\.ts$/, "");
-const files = readdirSync("tests").filter((it) => (wanted.length === 0 ? it.endsWith(".test.ts") : it.endsWith(".ts") && wanted.includes(name(it))));
+const files = readdirSync("tests").filter((it) =>
+  wanted.length === 0 ? it.endsWith(".test.ts") : it.endsWith(".ts") && wanted.includes(name(it)),
+);
 rmSync(".scratch", { recursive: true, force: true });
 await build({
   entryPoints: files.map((it) => `tests/${it}`),
@@ -25,5 +27,7 @@ await build({
 });
 const bundles = files.map((it) => `.scratch/${it.replace(".ts", ".mjs")}`);
 // One file at a time: each has browsers and a server of its own.
-const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=1", ...bundles], { stdio: "inherit" });
+const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=1", ...bundles], {
+  stdio: "inherit",
+});
 process.exit(status ?? 1);

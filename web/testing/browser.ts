@@ -3,11 +3,24 @@ import { type Browser, type BrowserContext, type BrowserContextOptions, chromium
 const EXECUTABLE = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 
 export function launch(): Promise<Browser> {
-  return chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"] });
+  return chromium.launch({
+    executablePath: EXECUTABLE,
+    args: ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+  });
 }
 
-export const PHONE: BrowserContextOptions = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, locale: "en-GB" };
-export const SMALL: BrowserContextOptions = { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, hasTouch: true, locale: "en-GB" };
+export const PHONE: BrowserContextOptions = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  hasTouch: true,
+  locale: "en-GB",
+};
+export const SMALL: BrowserContextOptions = {
+  viewport: { width: 320, height: 640 },
+  deviceScaleFactor: 2,
+  hasTouch: true,
+  locale: "en-GB",
+};
 export const DESKTOP: BrowserContextOptions = { viewport: { width: 1280, height: 800 }, locale: "en-GB" };
 
 /** A page that keeps what must not happen in any: errors that nobody caught, and violations of the content policy. */
@@ -18,7 +31,12 @@ export interface Watched {
 }
 
 /** A browser of its own, as far as storage and sockets go. */
-export async function visit(browser: Browser, address: string, options: BrowserContextOptions = PHONE, prepare?: (context: BrowserContext) => Promise<void>): Promise<Watched> {
+export async function visit(
+  browser: Browser,
+  address: string,
+  options: BrowserContextOptions = PHONE,
+  prepare?: (context: BrowserContext) => Promise<void>,
+): Promise<Watched> {
   const context = await browser.newContext(options);
   const complaints: string[] = [];
   // Through the console, because the page's own listeners would not see violations before its scripts run.

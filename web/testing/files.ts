@@ -5,16 +5,36 @@ import { extname, join, normalize } from "node:path";
 
 /** What a server says with every page: nothing but its own files runs. */
 export const POLICY = [
-  "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self' http: https: ws: wss:", "img-src https: http: data:",
-  "media-src 'self' https: http: blob:", "font-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "connect-src 'self' http: https: ws: wss:",
+  "img-src https: http: data:",
+  "media-src 'self' https: http: blob:",
+  "font-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
 ].join("; ");
 
 const KINDS: Record<string, string> = {
-  ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".map": "application/json",
-  ".png": "image/png", ".svg": "image/svg+xml", ".webm": "video/webm", ".mp4": "video/mp4", ".m3u8": "application/vnd.apple.mpegurl",
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".map": "application/json",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".webm": "video/webm",
+  ".mp4": "video/mp4",
+  ".m3u8": "application/vnd.apple.mpegurl",
 };
 /** Addresses of pages, as a Showcart server has them. */
-const PAGES: Record<string, string> = { "/": "/index.html", "/desk": "/desk.html", "/dashboard": "/dashboard.html", "/embed": "/embed.html" };
+const PAGES: Record<string, string> = {
+  "/": "/index.html",
+  "/desk": "/desk.html",
+  "/dashboard": "/dashboard.html",
+  "/embed": "/embed.html",
+};
 
 /** Serves what was built, as a Showcart server does, from an address of its own. `extra` are files that a test brings. */
 export class Files {
@@ -26,14 +46,25 @@ export class Files {
     this.#http = http;
   }
 
-  static async serve({ root = "../dist", extra = {} }: { root?: string; extra?: Readonly<Record<string, Buffer | string>> } = {}): Promise<Files> {
+  static async serve({
+    root = "../dist",
+    extra = {},
+  }: { root?: string; extra?: Readonly<Record<string, Buffer | string>> } = {}): Promise<Files> {
     const http = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://localhost").pathname;
-      const headers = { "content-security-policy": POLICY, "x-content-type-options": "nosniff", "cache-control": "no-store", "access-control-allow-origin": "*" };
+      const headers = {
+        "content-security-policy": POLICY,
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+        "access-control-allow-origin": "*",
+      };
       const given = extra[path];
       const file = PAGES[path] ?? normalize(path);
       (given === undefined ? readFile(join(root, file)) : Promise.resolve(given)).then(
-        (body) => response.writeHead(200, { ...headers, "content-type": KINDS[extname(file)] ?? "application/octet-stream" }).end(body),
+        (body) =>
+          response
+            .writeHead(200, { ...headers, "content-type": KINDS[extname(file)] ?? "application/octet-stream" })
+            .end(body),
         () => response.writeHead(404, headers).end(),
       );
     });

@@ -50,7 +50,11 @@ export class Host {
 
   /** A product in the catalogue and in the line-up; gives its id. */
   async product({ units = 50, sku, ...rest }: ProductOptions): Promise<string> {
-    const made = await call(this.server, this.#token, "PUT", `/v1/products/${encodeURIComponent(sku)}`, { ...rest, currency: "EUR", on_hand: units });
+    const made = await call(this.server, this.#token, "PUT", `/v1/products/${encodeURIComponent(sku)}`, {
+      ...rest,
+      currency: "EUR",
+      on_hand: units,
+    });
     const id = String(made["product_id"]);
     await this.call("PUT", `/lineup/${id}`, { allocated: units, position: (this.#listed += 1) });
     return id;
@@ -65,20 +69,41 @@ export class Host {
   }
 
   /** Gives the sale's id. */
-  async sale(productId: string, options: { cap: number; price_minor?: number; percent_off?: number; duration_ms?: number; starts_at?: number; limit_per_buyer?: number }): Promise<string> {
+  async sale(
+    productId: string,
+    options: {
+      cap: number;
+      price_minor?: number;
+      percent_off?: number;
+      duration_ms?: number;
+      starts_at?: number;
+      limit_per_buyer?: number;
+    },
+  ): Promise<string> {
     return String((await this.call("POST", "/sales", { product_id: productId, ...options }))["sale_id"]);
   }
 
   /** Gives the poll's id. */
   async poll(question: string, choices: readonly string[], durationMs?: number): Promise<string> {
-    return String((await this.call("POST", "/polls", { question, choices, ...(durationMs === undefined ? {} : { duration_ms: durationMs }) }))["poll_id"]);
+    return String(
+      (
+        await this.call("POST", "/polls", {
+          question,
+          choices,
+          ...(durationMs === undefined ? {} : { duration_ms: durationMs }),
+        })
+      )["poll_id"],
+    );
   }
 
   closePoll(pollId: string): Promise<Json> {
     return this.call("POST", `/polls/${pollId}/close`, {});
   }
 
-  banner(text: string, options: { style?: "info" | "highlight" | "urgent"; link?: string; duration_ms?: number } = {}): Promise<Json> {
+  banner(
+    text: string,
+    options: { style?: "info" | "highlight" | "urgent"; link?: string; duration_ms?: number } = {},
+  ): Promise<Json> {
     return this.call("POST", "/banners", { text, ...options });
   }
 
@@ -89,7 +114,9 @@ export class Host {
   /** A buyer holds units of a sale, and pays for them when `pay` says so. Gives the order's id, or the hold's. */
   async buy(buyer: string, saleId: string, { quantity = 1, pay = true } = {}): Promise<string> {
     const token = await this.server.token("viewer", buyer);
-    const hold = await call(this.server, token, "POST", `/v1/shows/${this.showId}/holds`, { lines: [{ sale_id: saleId, quantity }] });
+    const hold = await call(this.server, token, "POST", `/v1/shows/${this.showId}/holds`, {
+      lines: [{ sale_id: saleId, quantity }],
+    });
     const holdId = String(hold["hold_id"]);
     if (!pay) return holdId;
     let order = await call(this.server, token, "POST", "/v1/orders", { hold_id: holdId });
@@ -123,7 +150,11 @@ export class Host {
 export async function call(server: Server, token: string, method: string, path: string, body?: unknown): Promise<Json> {
   const headers: Record<string, string> = { authorization: `Bearer ${token}`, "content-type": "application/json" };
   if (method === "POST") headers["idempotency-key"] = randomUUID();
-  const response = await fetch(server.url + path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  const response = await fetch(server.url + path, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
   const text = await response.text();
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
   return text === "" ? {} : (JSON.parse(text) as Json);

@@ -9,7 +9,9 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 
 /** The binary under test: `SHOWCART_BIN`, or what a plain `cargo build` makes. */
-const BINARY = process.env["SHOWCART_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(process.cwd(), "../../target"), "debug/showcart");
+const BINARY =
+  process.env["SHOWCART_BIN"] ??
+  join(process.env["CARGO_TARGET_DIR"] ?? join(process.cwd(), "../../target"), "debug/showcart");
 
 export type Role = "host" | "moderator" | "analyst" | "viewer" | "service";
 
@@ -26,7 +28,10 @@ export class Server {
   }
 
   /** `allowedOrigins` are pages of other addresses that may call; `settings` go to the command line as they are. */
-  static async start({ allowedOrigins = [], settings = [] }: { allowedOrigins?: readonly string[]; settings?: readonly string[] } = {}): Promise<Server> {
+  static async start({
+    allowedOrigins = [],
+    settings = [],
+  }: { allowedOrigins?: readonly string[]; settings?: readonly string[] } = {}): Promise<Server> {
     const all = [...settings, ...(allowedOrigins.length === 0 ? [] : ["--allowed-origins", allowedOrigins.join(",")])];
     const server = new Server(mkdtempSync(join(tmpdir(), "showcart-web-")), all);
     await server.up();
@@ -55,7 +60,9 @@ export class Server {
       child.stdout.resume();
       return;
     }
-    throw new Error(`The server ended before it listened; SHOWCART_LOG=info shows why. Its binary is ${BINARY}; SHOWCART_BIN names another.`);
+    throw new Error(
+      `The server ended before it listened; SHOWCART_LOG=info shows why. Its binary is ${BINARY}; SHOWCART_BIN names another.`,
+    );
   }
 
   /** Ends the process as a power cut does. */

@@ -14,7 +14,8 @@ if (element !== null) {
   if (token !== null) element.token = () => token;
   element.show = (asked.get("show") ?? "") as ShowcartShow["show"];
   element.addEventListener("showcart-order", (event) => {
-    if (said !== null) said.textContent = `The shop heard of the order ${(event as CustomEvent<{ order_id: string }>).detail.order_id}.`;
+    if (said !== null)
+      said.textContent = `The shop heard of the order ${(event as CustomEvent<{ order_id: string }>).detail.order_id}.`;
   });
   element.addEventListener("showcart-signin", (event) => {
     event.preventDefault();

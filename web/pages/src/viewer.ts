@@ -35,7 +35,8 @@ function ask(): void {
   document.querySelector("form")?.addEventListener("submit", (event) => {
     event.preventDefault();
     const fields = new URLSearchParams();
-    for (const { name, value } of document.querySelectorAll("input")) if (value.trim() !== "") fields.set(name, value.trim());
+    for (const { name, value } of document.querySelectorAll("input"))
+      if (value.trim() !== "") fields.set(name, value.trim());
     location.hash = fields.toString();
   });
 }

@@ -11,7 +11,10 @@ test("the viewer page is at most 60 kB without hls.js", () => {
   const loaded = [...html.matchAll(/(?:href|src)="(\/[^"]+)"/g)].map((it) => String(it[1]));
   // What comes later, when it is needed, is hls.js and nothing else.
   const later = readdirSync(`${DIST}/assets`).filter((it) => it.endsWith(".js") && !loaded.includes(`/assets/${it}`));
-  assert.deepEqual(later.map((it) => it.replace(/-.*/, "")), ["hls.light"]);
+  assert.deepEqual(
+    later.map((it) => it.replace(/-.*/, "")),
+    ["hls.light"],
+  );
   const sizes = ["/index.html", ...loaded].map((it) => ({ name: it, size: gzipSync(readFileSync(DIST + it)).length }));
   const all = sizes.reduce((sum, { size }) => sum + size, 0);
   console.log(`viewer page: ${all} bytes of gzip (${sizes.map((it) => `${it.name} ${it.size}`).join(", ")})`);
@@ -27,13 +30,21 @@ test("no page has what a strict policy refuses", () => {
 
 /** Letters and what they stand on: "text on ground". */
 const PAIRS: readonly (readonly [string, string])[] = [
-  ...["ground", "card", "sunk"].flatMap((on) => ["ink", "quiet", "signal-text", "money-text", "scarce-text"].map((text) => [text, on] as const)),
-  ["signal-on", "signal-fill"], ["money-on", "money-fill"], ["money-on", "money-press"], ["scarce-on", "scarce-fill"], ["over-on", "over"],
+  ...["ground", "card", "sunk"].flatMap((on) =>
+    ["ink", "quiet", "signal-text", "money-text", "scarce-text"].map((text) => [text, on] as const),
+  ),
+  ["signal-on", "signal-fill"],
+  ["money-on", "money-fill"],
+  ["money-on", "money-press"],
+  ["scarce-on", "scarce-fill"],
+  ["over-on", "over"],
 ];
 
 test("letters have the contrast of WCAG AA, light and dark", () => {
   const tokens = new Map<string, readonly [string, string]>();
-  for (const [, name, light, dark] of readFileSync("src/design/tokens.css", "utf8").matchAll(/--sc-([\w-]+): (?:light-dark\((#\w{6}), (#\w{6})\)|#\w{6});/g)) {
+  for (const [, name, light, dark] of readFileSync("src/design/tokens.css", "utf8").matchAll(
+    /--sc-([\w-]+): (?:light-dark\((#\w{6}), (#\w{6})\)|#\w{6});/g,
+  )) {
     if (name !== undefined && light !== undefined && dark !== undefined) tokens.set(name, [light, dark]);
   }
   for (const [, name, both] of readFileSync("src/design/tokens.css", "utf8").matchAll(/--sc-([\w-]+): (#\w{6});/g)) {

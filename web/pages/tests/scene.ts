@@ -12,12 +12,12 @@ export interface Setting {
 }
 
 /** Sets up before the first test of a file, and clears away after the last one. */
-export function setting({ extra = {}, settings = [] }: { extra?: Readonly<Record<string, Buffer | string>>; settings?: readonly string[] } = {}): Setting {
+export function setting({ allowedOrigins = [] }: { allowedOrigins?: readonly string[] } = {}): Setting {
   const it: { browser?: Browser; files?: Files; server?: Server } = {};
   before(async () => {
     it.browser = await launch();
-    it.files = await Files.serve({ extra });
-    it.server = await Server.start({ allowedOrigins: [it.files.url], settings });
+    it.files = await Files.serve();
+    it.server = await Server.start({ allowedOrigins: [it.files.url, ...allowedOrigins] });
   });
   after(async () => {
     await it.browser?.close();
@@ -29,9 +29,15 @@ export function setting({ extra = {}, settings = [] }: { extra?: Readonly<Record
     return part;
   };
   return {
-    get browser() { return there(it.browser); },
-    get files() { return there(it.files); },
-    get server() { return there(it.server); },
+    get browser() {
+      return there(it.browser);
+    },
+    get files() {
+      return there(it.files);
+    },
+    get server() {
+      return there(it.server);
+    },
   };
 }
 
@@ -43,7 +49,11 @@ export interface ViewerOptions {
 }
 
 /** A viewer, whose page has shown the show for the first time. */
-export async function viewer({ browser, files, server }: Setting, showId: string, { subject, options = PHONE, prepare }: ViewerOptions = {}): Promise<Watched> {
+export async function viewer(
+  { browser, files, server }: Setting,
+  showId: string,
+  { subject, options = PHONE, prepare }: ViewerOptions = {},
+): Promise<Watched> {
   const words: Record<string, string> = { server: server.url, show: showId };
   if (subject !== undefined) words["token"] = await server.token("viewer", subject);
   const watched = await visit(browser, address(files.url, "/", words), options, prepare);
@@ -56,7 +66,8 @@ export const offer = (page: Page, id: string) => page.locator(`.now [data-offer=
 
 /** What is said aloud from now on. */
 export interface Voice {
-  all(): Promise<string[]>;
+  /** How often these words were said. */
+  times(words: string): Promise<number>;
   /** Waits until something with these words has been said. */
   heard(words: string): Promise<void>;
 }
@@ -67,12 +78,20 @@ export async function listen(page: Page): Promise<Voice> {
     Object.assign(window, { said });
     const region = document.querySelector("showcart-show")?.shadowRoot?.querySelector("#voice");
     if (region == null) throw new Error("There is no live region.");
-    new MutationObserver(() => void said.push(region.textContent ?? "")).observe(region, { childList: true, characterData: true, subtree: true });
+    new MutationObserver(() => void said.push(region.textContent ?? "")).observe(region, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
   });
+  const said = () => page.evaluate(() => (window as unknown as { said: string[] }).said);
   return {
-    all: () => page.evaluate(() => (window as unknown as { said: string[] }).said),
+    times: async (words) => (await said()).join(" ").split(words).length - 1,
     heard: async (words) => {
-      await page.waitForFunction((it) => (window as unknown as { said: string[] }).said.some((text) => text.includes(it)), words);
+      await page.waitForFunction(
+        (it) => (window as unknown as { said: string[] }).said.some((text) => text.includes(it)),
+        words,
+      );
     },
   };
 }

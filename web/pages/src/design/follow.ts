@@ -42,6 +42,7 @@ export class Follow<T> implements ReactiveController {
   }
 
   #subscribe(): void {
-    if (this.#unsubscribe === null) this.#unsubscribe = this.#source?.subscribe(() => this.#host.requestUpdate()) ?? null;
+    if (this.#unsubscribe === null)
+      this.#unsubscribe = this.#source?.subscribe(() => this.#host.requestUpdate()) ?? null;
   }
 }

@@ -20,7 +20,8 @@ const percents = new Intl.NumberFormat(locale(), { style: "percent" });
 
 export const count = (value: number): string => counts.format(value);
 /** A count for narrow places: 12.4K. */
-export const shortCount = (value: number): string => (value < 10_000 ? counts.format(value) : shortCounts.format(value));
+export const shortCount = (value: number): string =>
+  value < 10_000 ? counts.format(value) : shortCounts.format(value);
 export const percent = (share: number): string => percents.format(share);
 
 /** Whole seconds left until a moment, such as 0:42 or 1:05:00. Never below zero. */

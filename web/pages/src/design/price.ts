@@ -49,10 +49,12 @@ export class Price extends LitElement {
     const share = Math.round(((was - this.minor) / was) * 100);
     const off = percent(share / 100);
     return html`<span class="amount figures">${now}</span
-      ><span class="before"><s class="was" aria-hidden="true">${before}</s><span class="spoken">, ${texts.offer.was(before)}</span>${share < 1
-        ? nothing
-        : html`<span class="off figures" aria-hidden="true">${texts.offer.discount(off)}</span
-            ><span class="spoken">, ${texts.offer.discountSpoken(off)}</span>`}</span>`;
+      ><span class="before"><s class="was" aria-hidden="true">${before}</s><span class="spoken">, ${texts.offer.was(before)}</span>${
+        share < 1
+          ? nothing
+          : html`<span class="off figures" aria-hidden="true">${texts.offer.discount(off)}</span
+            ><span class="spoken">, ${texts.offer.discountSpoken(off)}</span>`
+      }</span>`;
   }
 }
 customElements.define("showcart-price", Price);

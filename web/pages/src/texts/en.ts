@@ -82,7 +82,8 @@ export const en = {
     tryAgainIn: (time: string) => `Try again in ${time}`,
     seconds: (formatted: string) => `${formatted} s`,
     restocked: (product: string) => `${product} is back.`,
-    limit: (limit: number, formatted: string) => (limit === 1 ? "One for each buyer, and you have yours." : `You have all ${formatted} that one buyer may have.`),
+    limit: (limit: number, formatted: string) =>
+      limit === 1 ? "One for each buyer, and you have yours." : `You have all ${formatted} that one buyer may have.`,
     notEnough: (formatted: string) => `Only ${formatted} left.`,
     saleEnded: "This sale has ended.",
     showEnded: "The show has ended.",
@@ -147,7 +148,8 @@ export const en = {
     quantity: (formatted: string) => `${formatted} ×`,
     total: "Total",
     preparing: "Preparing your payment…",
-    line: (count: number, formatted: string) => (count === 1 ? "One buyer is before you." : `${formatted} buyers are before you.`),
+    line: (count: number, formatted: string) =>
+      count === 1 ? "One buyer is before you." : `${formatted} buyers are before you.`,
     sandbox: "Payment sandbox: choose how it goes. No real money moves.",
     cardOk: "Pay with a good card",
     card3ds: "Pay with a card that asks the bank",
@@ -174,7 +176,8 @@ export const en = {
     releasedTitle: "Given up",
     releasedText: "The reservation has ended and nothing was charged.",
     unfulfilledTitle: "We could not keep it for you",
-    unfulfilledText: (amount: string) => `Your payment came too late for the last unit. ${amount} is on its way back to you.`,
+    unfulfilledText: (amount: string) =>
+      `Your payment came too late for the last unit. ${amount} is on its way back to you.`,
     problemTitle: "That did not work",
     problemText: "No answer came from the shop. Nothing is lost: try again, and you will not pay twice.",
     tryAgain: "Try again",

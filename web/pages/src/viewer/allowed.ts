@@ -6,6 +6,10 @@ export async function isRefusedHere(server: string): Promise<boolean> {
   const { origin } = new URL(server, location.href);
   if (origin === location.origin) return false;
   const address = `${server.replace(/\/+$/, "")}/healthz`;
-  const isAnswered = (mode: RequestMode) => fetch(address, { mode, cache: "no-store", credentials: "omit" }).then(() => true, () => false);
+  const isAnswered = (mode: RequestMode) =>
+    fetch(address, { mode, cache: "no-store", credentials: "omit" }).then(
+      () => true,
+      () => false,
+    );
   return (await isAnswered("no-cors")) && !(await isAnswered("cors"));
 }

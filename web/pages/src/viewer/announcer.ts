@@ -25,7 +25,13 @@ export class Announcer {
   }
 
   /** Looks at the countdowns that are on screen: each is said once per threshold that it passes, and not when it comes. */
-  look(countdowns: readonly { readonly key: string; readonly seconds: number; readonly words: (seconds: number) => string }[]): void {
+  look(
+    countdowns: readonly {
+      readonly key: string;
+      readonly seconds: number;
+      readonly words: (seconds: number) => string;
+    }[],
+  ): void {
     const seen = new Set<string>();
     for (const { key, seconds, words } of countdowns) {
       seen.add(key);

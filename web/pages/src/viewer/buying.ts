@@ -1,10 +1,23 @@
 import {
-  type HoldId, type HoldResult, type Line, type Millis, type Mine, type MyHold, type MyOrder, type NewLine, type Order, type OrderId,
-  RefusedError, type SandboxCard, type SandboxPayment, type Show, UnansweredError, type Unsubscribe,
+  type HoldId,
+  type HoldResult,
+  type Line,
+  type Millis,
+  type Mine,
+  type MyHold,
+  type MyOrder,
+  type NewLine,
+  type Order,
+  type OrderId,
+  RefusedError,
+  type SandboxCard,
+  type SandboxPayment,
+  type Show,
+  UnansweredError,
+  type Unsubscribe,
 } from "@showcart/sdk";
-import { count } from "../design/format.js";
+import { count, money } from "../design/format.js";
 import { texts } from "../texts/en.js";
-
 
 /** What an offer says beside its button, after somebody tapped it. */
 export type Note =
@@ -55,6 +68,8 @@ export const keyOf = (wanted: NewLine): string => ("sale_id" in wanted ? wanted.
 export interface BuyingListener {
   /** Something to be drawn has changed. */
   changed(): void;
+  /** Something to be said aloud. */
+  said(text: string): void;
   /** The units are the buyer's: show the checkout. */
   reserved(checkout: Checkout): void;
   confirmed(checkout: Checkout, orderId: OrderId): void;
@@ -113,12 +128,17 @@ export class Buying {
 
   /** Everything that this buyer has ordered here, the latest first. */
   get orders(): readonly (MyOrder & { readonly refundedMinor: number })[] {
-    return (this.#mine?.orders ?? []).map((it) => ({ ...it, refundedMinor: this.#refunded.get(it.order_id) ?? 0 })).reverse();
+    return (this.#mine?.orders ?? [])
+      .map((it) => ({ ...it, refundedMinor: this.#refunded.get(it.order_id) ?? 0 }))
+      .reverse();
   }
 
   /** The checkout of an offer that waits for the buyer: a second tap goes on with it. */
   openFor(wanted: NewLine): Checkout | null {
-    const isSame = (line: Line) => ("sale_id" in wanted ? line.sale_id === wanted.sale_id : line.sale_id === null && line.product_id === wanted.product_id);
+    const isSame = (line: Line) =>
+      "sale_id" in wanted
+        ? line.sale_id === wanted.sale_id
+        : line.sale_id === null && line.product_id === wanted.product_id;
     return this.open.find(({ lines }) => lines.some(isSame)) ?? null;
   }
 
@@ -129,7 +149,10 @@ export class Buying {
     try {
       this.#answered(wanted, await this.#show.checkout.hold([wanted]));
     } catch (error) {
-      this.#say(wanted, { kind: "said", text: error instanceof UnansweredError ? texts.offer.unanswered : texts.offer.refused });
+      this.#say(wanted, {
+        kind: "said",
+        text: error instanceof UnansweredError ? texts.offer.unanswered : texts.offer.refused,
+      });
       if (!(error instanceof UnansweredError || error instanceof RefusedError)) throw error;
     }
   }
@@ -172,14 +195,18 @@ export class Buying {
     const step = this.#checkouts.get(holdId)?.step;
     if (step?.name !== "choosing" || step.busy) return;
     this.#step(holdId, { ...step, failed: null, busy: true });
-    await this.#attempt(holdId, async () => this.#atProvider(holdId, step.order, await this.#show.sandbox.confirm(step.order, card)));
+    await this.#attempt(holdId, async () =>
+      this.#atProvider(holdId, step.order, await this.#show.sandbox.confirm(step.order, card)),
+    );
   }
 
   async answerBank(holdId: HoldId, outcome: "pass" | "fail"): Promise<void> {
     const step = this.#checkouts.get(holdId)?.step;
     if (step?.name !== "bank" || step.busy) return;
     this.#step(holdId, { ...step, busy: true });
-    await this.#attempt(holdId, async () => this.#atProvider(holdId, step.order, await this.#show.sandbox.authenticate(step.order, outcome)));
+    await this.#attempt(holdId, async () =>
+      this.#atProvider(holdId, step.order, await this.#show.sandbox.authenticate(step.order, outcome)),
+    );
   }
 
   async giveUp(holdId: HoldId): Promise<void> {
@@ -208,7 +235,11 @@ export class Buying {
         this.#notes.delete(keyOf(wanted));
         return this.#reopen(result.hold_id);
       case "all_held":
-        return this.#say(wanted, { kind: "all_held", again: this.#show.serverNow() + Math.max(result.retry_after_ms, AGAIN_MIN_MS), inCheckout: result.in_checkout });
+        return this.#say(wanted, {
+          kind: "all_held",
+          again: this.#show.serverNow() + Math.max(result.retry_after_ms, AGAIN_MIN_MS),
+          inCheckout: result.in_checkout,
+        });
       case "sold_out":
         return this.#say(wanted, { kind: "sold_out" });
       case "not_enough":
@@ -262,7 +293,8 @@ export class Buying {
 
   #settled(holdId: HoldId, order: Order): void {
     // The confirmation may have been faster than the provider's answer.
-    if (this.#mine?.orders.some((it) => it.order_id === order.order_id && it.state === "paid") === true) return this.#confirmed(holdId, order.order_id);
+    if (this.#mine?.orders.some((it) => it.order_id === order.order_id && it.state === "paid") === true)
+      return this.#confirmed(holdId, order.order_id);
     this.#step(holdId, { name: "settling", processing: false });
   }
 
@@ -279,14 +311,29 @@ export class Buying {
     for (const hold of mine?.holds ?? []) {
       if (this.#checkouts.has(hold.hold_id)) continue;
       const { hold_id: holdId, lines, amount_minor: amountMinor, currency, expires_at: until } = hold;
-      this.#checkouts.set(holdId, { holdId, lines, amountMinor, currency, until, step: { name: "preparing", line: null } });
+      this.#checkouts.set(holdId, {
+        holdId,
+        lines,
+        amountMinor,
+        currency,
+        until,
+        step: { name: "preparing", line: null },
+      });
     }
     for (const order of mine?.orders ?? []) {
       const { hold_id: holdId, lines, amount_minor: amountMinor, currency, deadline: until } = order;
       const known = this.#checkouts.get(holdId);
       if (known === undefined) {
         // Of orders that ended before this page there is nothing to do.
-        if (order.state === "pending") this.#checkouts.set(holdId, { holdId, lines, amountMinor, currency, until, step: { name: "preparing", line: null } });
+        if (order.state === "pending")
+          this.#checkouts.set(holdId, {
+            holdId,
+            lines,
+            amountMinor,
+            currency,
+            until,
+            step: { name: "preparing", line: null },
+          });
       } else if (order.state === "paid") {
         this.#confirmed(holdId, order.order_id);
       } else if (order.state === "unfulfilled" && known.step.name !== "unfulfilled") {
@@ -315,11 +362,40 @@ export class Buying {
     // What has ended does not come to life again because an older answer arrives.
     if (checkout === undefined || hasEnded(checkout)) return;
     this.#checkouts.set(holdId, { ...checkout, step });
+    const words = wordsOf(step, money(checkout.amountMinor, checkout.currency));
+    if (words !== null) this.#listener.said(words);
     this.#listener.changed();
   }
 
   #say(wanted: NewLine, note: Note): void {
     this.#notes.set(keyOf(wanted), note);
+    if (note.kind === "said") this.#listener.said(note.text);
+    if (note.kind === "all_held") this.#listener.said(texts.offer.inCheckout(note.inCheckout, count(note.inCheckout)));
     this.#listener.changed();
+  }
+}
+
+/** What is said aloud when a checkout comes to a step; null where somebody else says it, or nobody needs to. */
+function wordsOf(step: Step, amount: string): string | null {
+  const { checkout } = texts;
+  switch (step.name) {
+    case "choosing":
+      return step.failed;
+    case "bank":
+      return step.busy ? null : checkout.bankText(amount);
+    case "settling":
+      return step.processing ? checkout.processing : checkout.confirming;
+    case "expired":
+      return `${checkout.expiredTitle}. ${checkout.expiredText}`;
+    case "canceled":
+      return `${checkout.canceledTitle}. ${checkout.canceledText}`;
+    case "released":
+      return `${checkout.releasedTitle}. ${checkout.releasedText}`;
+    case "unfulfilled":
+      return `${checkout.unfulfilledTitle}. ${checkout.unfulfilledText(amount)}`;
+    case "problem":
+      return `${checkout.problemTitle}. ${checkout.problemText}`;
+    default:
+      return null;
   }
 }

@@ -12,7 +12,11 @@ import type { Room } from "./room.js";
 
 /** What stands in the checkout's sheet: what is reserved, for how long, and the payment step by step. */
 export class Checkout extends LitElement {
-  static override properties = { room: { attribute: false }, checkout: { attribute: false }, scene: { attribute: false } };
+  static override properties = {
+    room: { attribute: false },
+    checkout: { attribute: false },
+    scene: { attribute: false },
+  };
   declare room: Room;
   declare checkout: OneCheckout;
   declare scene: Scene;
@@ -47,9 +51,11 @@ export class Checkout extends LitElement {
     const { checkout, room } = this;
     const { step, until } = checkout;
     const hasDeadline = until !== null && !hasEnded(checkout) && step.name !== "settling";
-    return html`${hasDeadline
+    return html`${
+      hasDeadline
         ? html`<p class="deadline"><span class="label">${texts.checkout.reserved}</span><showcart-countdown .until=${until} .now=${room.now}></showcart-countdown></p>`
-        : nothing}
+        : nothing
+    }
       ${step.name === "confirmed" ? this.#step(step) : nothing}
       ${checkout.lines.map((line) => {
         const product = productOf(this.scene, line);
@@ -70,11 +76,11 @@ export class Checkout extends LitElement {
     const amount = money(checkout.amountMinor, checkout.currency);
     switch (step.name) {
       case "preparing":
-        return html`<div class="waiting" role="status"><p>${texts.checkout.preparing}</p>
+        return html`<div class="waiting"><p>${texts.checkout.preparing}</p>
             ${step.line === null || step.line === 0 ? nothing : html`<p class="quiet">${texts.checkout.line(step.line, count(step.line))}</p>`}</div>
           ${this.#giveUp()}`;
       case "choosing":
-        return html`${step.failed === null ? nothing : html`<p class="said" role="alert">${step.failed}</p>`}
+        return html`${step.failed === null ? nothing : html`<p class="said">${step.failed}</p>`}
           <div class="ways">
             <p class="quiet">${texts.checkout.sandbox}</p>
             <button class="button money wide" aria-disabled=${step.busy} @click=${() => void buying.pay(holdId, "tok_success")}>${step.busy ? texts.checkout.paying : texts.checkout.cardOk}</button>
@@ -93,9 +99,9 @@ export class Checkout extends LitElement {
           </div>
           ${this.#giveUp()}`;
       case "settling":
-        return html`<div class="waiting" role="status"><p>${step.processing ? texts.checkout.processing : texts.checkout.confirming}</p></div>`;
+        return html`<div class="waiting"><p>${step.processing ? texts.checkout.processing : texts.checkout.confirming}</p></div>`;
       case "releasing":
-        return html`<div class="waiting" role="status"><p>${texts.checkout.givingUp}</p></div>`;
+        return html`<div class="waiting"><p>${texts.checkout.givingUp}</p></div>`;
       case "confirmed":
         return html`<div class="end good"><h3><span class="seal">${icons.check}</span>${texts.checkout.confirmedTitle}</h3><p>${texts.checkout.confirmedText(amount)}</p></div>`;
       case "expired":
@@ -107,14 +113,14 @@ export class Checkout extends LitElement {
       case "unfulfilled":
         return this.#ended(texts.checkout.unfulfilledTitle, texts.checkout.unfulfilledText(amount));
       case "problem":
-        return html`<p class="said" role="alert"><strong>${texts.checkout.problemTitle}</strong><br />${texts.checkout.problemText}</p>
+        return html`<p class="said"><strong>${texts.checkout.problemTitle}</strong><br />${texts.checkout.problemText}</p>
           <button class="button wide money" @click=${() => void buying.prepare(holdId)}>${texts.checkout.tryAgain}</button>
           ${this.#giveUp()}`;
     }
   }
 
   #ended(title: string, text: string): TemplateResult {
-    return html`<div class="end" role="status"><h3>${title}</h3><p>${text}</p></div>${this.#done()}`;
+    return html`<div class="end"><h3>${title}</h3><p>${text}</p></div>${this.#done()}`;
   }
 
   #done(): TemplateResult {

@@ -8,7 +8,9 @@ export const icons = {
   play: icon(svg`<path d="M6 4v12l10-6z" fill="currentColor"/>`),
   soundOn: icon(svg`<path d="M3 8v4h3l4 3.500v-11L6 8zM13 7.500a3.500 3.500 0 0 1 0 5M15.500 5a7 7 0 0 1 0 10"/>`),
   soundOff: icon(svg`<path d="M3 8v4h3l4 3.500v-11L6 8zM13.500 8l4 4M17.500 8l-4 4"/>`),
-  light: icon(svg`<circle cx="10" cy="10" r="3.500"/><path d="M10 2v2M10 16v2M2 10h2M16 10h2M4.300 4.300l1.400 1.400M14.300 14.300l1.400 1.400M15.700 4.300l-1.400 1.400M5.700 14.300l-1.400 1.400"/>`),
+  light: icon(
+    svg`<circle cx="10" cy="10" r="3.500"/><path d="M10 2v2M10 16v2M2 10h2M16 10h2M4.300 4.300l1.400 1.400M14.300 14.300l1.400 1.400M15.700 4.300l-1.400 1.400M5.700 14.300l-1.400 1.400"/>`,
+  ),
   dark: icon(svg`<path d="M16.500 12.200A7 7 0 1 1 7.800 3.500a5.500 5.500 0 0 0 8.700 8.700z"/>`),
   close: icon(svg`<path d="M5 5l10 10M15 5L5 15"/>`),
   check: icon(svg`<path d="M4 10.500l4 4 8-9"/>`),

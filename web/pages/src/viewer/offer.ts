@@ -125,9 +125,12 @@ export class Offer extends LitElement {
     const { product, sale, room, look } = this;
     const name = sale === null ? (`stock:${product.product_id}` as const) : (`units:${sale.sale_id}` as const);
     const units = this.#units.to(name, () => room.show.gauge(name));
-    const wanted: NewLine = sale === null ? { product_id: product.product_id, quantity: 1 } : { sale_id: sale.sale_id, quantity: 1 };
+    const wanted: NewLine =
+      sale === null ? { product_id: product.product_id, quantity: 1 } : { sale_id: sale.sale_id, quantity: 1 };
     const isSoldOut = sale === null ? units !== undefined && units.left + units.in_checkout <= 0 : sale.sold_out;
-    const note = isSoldOut ? null : room.buying.note(wanted);
+    const noted = isSoldOut ? null : room.buying.note(wanted);
+    // Units came back from somebody's checkout: whoever waits for them may tap at once.
+    const note = noted?.kind === "all_held" && (units?.left ?? 0) > 0 ? null : noted;
     const price = sale?.price_minor ?? product.price_minor;
     const was = sale === null ? product.compare_at_minor : Math.max(product.price_minor, product.compare_at_minor ?? 0);
     const isRunning = sale?.state === "running";
@@ -170,7 +173,8 @@ export class Offer extends LitElement {
     const { product, sale, room } = this;
     if (!room.isLive) return null;
     if (isSoldOut || note?.kind === "sold_out") return { text: texts.offer.soldOut, isDead: true };
-    if (room.buying.openFor(wanted) !== null) return { text: texts.offer.finish, name: texts.offer.finishNamed(nameOf(product)) };
+    if (room.buying.openFor(wanted) !== null)
+      return { text: texts.offer.finish, name: texts.offer.finishNamed(nameOf(product)) };
     if (sale?.state === "armed") return { text: texts.offer.buy, isDead: true };
     if (room.role === "guest") return { text: texts.offer.signIn };
     if (room.role !== "viewer") return null;
@@ -182,9 +186,15 @@ export class Offer extends LitElement {
         this.#again = undefined;
         this.requestUpdate();
       }, 200);
-      return { text: texts.offer.tryAgainIn(seconds < 60 ? texts.offer.seconds(count(seconds)) : clock(seconds)), isDead: true };
+      return {
+        text: texts.offer.tryAgainIn(seconds < 60 ? texts.offer.seconds(count(seconds)) : clock(seconds)),
+        isDead: true,
+      };
     }
-    return { text: texts.offer.buy, name: texts.offer.buyNamed(nameOf(product), money(price, sale?.currency ?? product.currency)) };
+    return {
+      text: texts.offer.buy,
+      name: texts.offer.buyNamed(nameOf(product), money(price, sale?.currency ?? product.currency)),
+    };
   }
 
   /** A button that does nothing keeps the focus that it had, so it is not disabled but says that it is. */
@@ -201,13 +211,14 @@ export class Offer extends LitElement {
 
   #foot(units: Units | undefined, note: Note | null, isSoldOut: boolean): TemplateResult | typeof nothing {
     const { sale, look } = this;
-    const hasMeter = (look === "tag" || look === "entrance") && sale?.state === "running" && !isSoldOut && units !== undefined;
+    const hasMeter =
+      (look === "tag" || look === "entrance") && sale?.state === "running" && !isSoldOut && units !== undefined;
     const said = note?.kind === "said" ? note.text : null;
     if (!hasMeter && said === null) return nothing;
     const share = hasMeter ? units.left / sale.cap : 0;
     return html`<div class="foot">
       ${hasMeter ? html`<showcart-meter .share=${share} .tone=${isFew(units.left, sale) ? "scarce" : "ink"}></showcart-meter>` : nothing}
-      ${said === null ? nothing : html`<p class="said" role="status">${said}</p>`}
+      ${said === null ? nothing : html`<p class="said">${said}</p>`}
     </div>`;
   }
 }
@@ -220,7 +231,8 @@ interface Button {
   readonly isDead?: boolean;
 }
 
-export const nameOf = (product: Card): string => (product.variant === null ? product.title : `${product.title}, ${product.variant}`);
+export const nameOf = (product: Card): string =>
+  product.variant === null ? product.title : `${product.title}, ${product.variant}`;
 
 const isFew = (left: number, sale: Sale | null): boolean => left <= FEW || (sale !== null && left <= sale.cap / 5);
 

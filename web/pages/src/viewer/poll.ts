@@ -77,18 +77,20 @@ export class Poll extends LitElement {
     return html`<section data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
       <header>
         <h3>${poll.question}</h3>
-        ${result !== null
-          ? html`<button class="button icon bare dismiss" aria-label=${texts.poll.dismiss} @click=${() => this.dispatchEvent(new Event("showcart-dismiss"))}>${icons.close}</button>`
-          : poll.ends_at === null
-            ? nothing
-            : html`<span class="time"><span class="spoken">${texts.poll.closesIn}</span><showcart-countdown .until=${poll.ends_at} .now=${room.now}></showcart-countdown></span>`}
+        ${
+          result !== null
+            ? html`<button class="button icon bare dismiss" aria-label=${texts.poll.dismiss} @click=${() => this.dispatchEvent(new Event("showcart-dismiss"))}>${icons.close}</button>`
+            : poll.ends_at === null
+              ? nothing
+              : html`<span class="time"><span class="spoken">${texts.poll.closesIn}</span><showcart-countdown .until=${poll.ends_at} .now=${room.now}></showcart-countdown></span>`
+        }
       </header>
       <ol>
         ${poll.choices.map((choice, index) => this.#choice(choice, index, tally, showsBars))}
       </ol>
       <footer>
         <span class="figures">${texts.poll.votes(tally.total, count(tally.total))}</span>
-        <span class=${result === null ? "" : "verdict"} role="status">${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
+        <span class=${result === null ? "" : "verdict"}>${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
       </footer>
     </section>`;
   }
@@ -115,7 +117,14 @@ export class Poll extends LitElement {
       const code = error instanceof Error && "code" in error ? error.code : null;
       if (code === "guests_may_not_vote") this.room.signIn("vote");
       this.said =
-        code === "guests_may_not_vote" ? texts.poll.guests : code === "poll_closed" ? texts.poll.late : code === "rate_limited" ? texts.poll.limited : texts.poll.refused;
+        code === "guests_may_not_vote"
+          ? texts.poll.guests
+          : code === "poll_closed"
+            ? texts.poll.late
+            : code === "rate_limited"
+              ? texts.poll.limited
+              : texts.poll.refused;
+      if (code !== "guests_may_not_vote") this.room.announce(this.said);
     } finally {
       this.asking = null;
     }

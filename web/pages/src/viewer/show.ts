@@ -1,6 +1,21 @@
 import {
-  type Banner, type ConnectionState, connect, type HoldId, type NewLine, type OrderId, type Pin, type Poll, type PollId, type PollResult, type Role, type Sale, type Scene,
-  type Show, type ShowId, type TokenFunction, type Unsubscribe,
+  type Banner,
+  type ConnectionState,
+  connect,
+  type HoldId,
+  type NewLine,
+  type OrderId,
+  type Pin,
+  type Poll,
+  type PollId,
+  type PollResult,
+  type Role,
+  type Sale,
+  type Scene,
+  type Show,
+  type ShowId,
+  type TokenFunction,
+  type Unsubscribe,
 } from "@showcart/sdk";
 import { html, LitElement, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
@@ -82,7 +97,8 @@ export class ShowcartShow extends LitElement {
   #timers = new Set<ReturnType<typeof setTimeout>>();
   #look: ReturnType<typeof setInterval> | undefined;
   readonly #announcer = new Announcer((text) => {
-    const region = this.renderRoot.querySelector("#voice");
+    // What lies outside of an open sheet is not there for those who listen, so each sheet has a mouth of its own.
+    const region = this.renderRoot.querySelector("dialog[open] .voice") ?? this.renderRoot.querySelector("#voice");
     if (region !== null) region.textContent = text;
   });
   readonly #resized = new ResizeObserver(() => this.#measure());
@@ -135,6 +151,7 @@ export class ShowcartShow extends LitElement {
     this.#live = show;
     const buying = new Buying(show, {
       changed: () => this.#changed(),
+      said: (text) => this.#announcer.say(text),
       reserved: (checkout) => this.#reserved(checkout),
       confirmed: (checkout, orderId) => this.#confirmed(checkout, orderId),
       refunded: (_order, amount, currency) => this.#notify(texts.orders.refundedText(money(amount, currency)), "money"),
@@ -143,8 +160,12 @@ export class ShowcartShow extends LitElement {
     this.#room = {
       show,
       buying,
-      get role() { return element.#role; },
-      get isLive() { return element.#scene?.show.state === "live"; },
+      get role() {
+        return element.#role;
+      },
+      get isLive() {
+        return element.#scene?.show.state === "live";
+      },
       now: () => show.serverNow(),
       announce: (text) => this.#announcer.say(text),
       want: (wanted) => this.#want(wanted),
@@ -168,7 +189,9 @@ export class ShowcartShow extends LitElement {
         // Whoever comes while a pin enters sees the rest of its entrance.
         if (isFirst && scene?.pin != null) this.#enter(scene.pin);
         if (isFirst && scene !== null) {
-          this.dispatchEvent(new CustomEvent("showcart-ready", { detail: { title: scene.show.title }, bubbles: true, composed: true }));
+          this.dispatchEvent(
+            new CustomEvent("showcart-ready", { detail: { title: scene.show.title }, bubbles: true, composed: true }),
+          );
           isFirst = false;
         }
         if (before !== null && scene !== null) this.#forget(before, scene);
@@ -177,9 +200,16 @@ export class ShowcartShow extends LitElement {
       show.on("pin.set", ({ data }) => {
         this.#enter(data);
         const sale = this.#saleOf(data.product.product_id);
-        this.#announcer.say(texts.offer.spokenPin(nameOf(data.product), money(sale?.price_minor ?? data.product.price_minor, data.product.currency)));
+        this.#announcer.say(
+          texts.offer.spokenPin(
+            nameOf(data.product),
+            money(sale?.price_minor ?? data.product.price_minor, data.product.currency),
+          ),
+        );
       }),
-      show.on("sale.started", ({ data }) => this.#announcer.say(texts.offer.spokenSale(nameOf(data.product), money(data.price_minor, data.currency)))),
+      show.on("sale.started", ({ data }) =>
+        this.#announcer.say(texts.offer.spokenSale(nameOf(data.product), money(data.price_minor, data.currency))),
+      ),
       show.on("sale.sold_out", ({ data }) => {
         const product = this.#scene?.sales[data.sale_id]?.product;
         if (product !== undefined) this.#announcer.say(texts.offer.spokenSoldOut(nameOf(product)));
@@ -254,11 +284,13 @@ export class ShowcartShow extends LitElement {
   #forget(before: Scene, now: Scene): void {
     for (const poll of Object.values(now.polls)) this.#polls.set(poll.poll_id, poll);
     if (before.sales === now.sales) return;
-    for (const [id, sale] of Object.entries(before.sales)) if (now.sales[sale.sale_id] !== sale) this.#room?.buying.forget(id);
+    for (const [id, sale] of Object.entries(before.sales))
+      if (now.sales[sale.sale_id] !== sale) this.#room?.buying.forget(id);
   }
 
   #enter(pin: Pin): void {
-    const left = pin.animate_until - (this.#live?.serverNow() ?? 0);
+    // By the picture's time: the entrance belongs to what the viewer sees.
+    const left = pin.animate_until - (this.#live?.stageNow() ?? 0);
     if (left <= 0 || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     this.#entrance = { version: pin.version, until: pin.animate_until };
     this.#later(left, () => void this.#settle(pin.version));
@@ -267,10 +299,16 @@ export class ShowcartShow extends LitElement {
 
   /** The one big moment: from below, into the lower third, … */
   #slideIn(): void {
-    this.#pinned?.animate([{ transform: "translateY(60%)", opacity: 0 }, { transform: "none", opacity: 1 }], {
-      duration: 250,
-      easing: "cubic-bezier(0.2, 0.8, 0.2, 1)",
-    });
+    this.#pinned?.animate(
+      [
+        { transform: "translateY(60%)", opacity: 0 },
+        { transform: "none", opacity: 1 },
+      ],
+      {
+        duration: 250,
+        easing: "cubic-bezier(0.2, 0.8, 0.2, 1)",
+      },
+    );
   }
 
   /** … and from there into its small place. */
@@ -287,10 +325,16 @@ export class ShowcartShow extends LitElement {
     const to = element?.getBoundingClientRect();
     if (element === null || from === undefined || to === undefined || to.width === 0) return;
     const shift = `translate(${from.left - to.left}px, ${from.bottom - to.bottom}px) scale(${from.width / to.width})`;
-    element.animate([{ transform: shift, transformOrigin: "0 100%", opacity: 0.2 }, { transform: "none", transformOrigin: "0 100%", opacity: 1 }], {
-      duration: 250,
-      easing: "cubic-bezier(0.2, 0.8, 0.2, 1)",
-    });
+    element.animate(
+      [
+        { transform: shift, transformOrigin: "0 100%", opacity: 0.2 },
+        { transform: "none", transformOrigin: "0 100%", opacity: 1 },
+      ],
+      {
+        duration: 250,
+        easing: "cubic-bezier(0.2, 0.8, 0.2, 1)",
+      },
+    );
   }
 
   #announceCountdowns(): void {
@@ -299,7 +343,15 @@ export class ShowcartShow extends LitElement {
     const now = show.serverNow();
     const { left, over, saleEnds, saleStarts, reservation, spoken } = texts.timer;
     const one = (key: string, until: number | null, label: string) =>
-      until === null ? [] : [{ key, seconds: secondsLeft(until, now), words: (seconds: number) => (seconds === 0 ? over(label) : left(label, spoken(seconds))) }];
+      until === null
+        ? []
+        : [
+            {
+              key,
+              seconds: secondsLeft(until, now),
+              words: (seconds: number) => (seconds === 0 ? over(label) : left(label, spoken(seconds))),
+            },
+          ];
     this.#announcer.look([
       ...Object.values(scene.timers).flatMap((it) => one(`${it.overlay_id}:${it.ends_at}`, it.ends_at, it.label)),
       ...Object.values(scene.sales).flatMap((it) => {
@@ -323,12 +375,18 @@ export class ShowcartShow extends LitElement {
   }
 
   #continue(checkout: OneCheckout): void {
-    if (checkout.step.name === "preparing" || checkout.step.name === "problem") void this.#room?.buying.prepare(checkout.holdId);
+    if (checkout.step.name === "preparing" || checkout.step.name === "problem")
+      void this.#room?.buying.prepare(checkout.holdId);
     this.#openCheckout(checkout.holdId);
   }
 
   #signIn(why: "buy" | "vote" | "watch"): void {
-    const event = new CustomEvent("showcart-signin", { detail: { why }, bubbles: true, composed: true, cancelable: true });
+    const event = new CustomEvent("showcart-signin", {
+      detail: { why },
+      bubbles: true,
+      composed: true,
+      cancelable: true,
+    });
     if (this.dispatchEvent(event)) this.#notify(why === "vote" ? texts.poll.guests : texts.show.signInHow, "plain");
   }
 
@@ -341,7 +399,9 @@ export class ShowcartShow extends LitElement {
 
   #confirmed(checkout: OneCheckout, orderId: OrderId): void {
     const { holdId: hold_id, amountMinor: amount_minor, currency } = checkout;
-    this.#announcer.say(`${texts.checkout.confirmedTitle}. ${texts.checkout.confirmedText(money(amount_minor, currency))}`);
+    this.#announcer.say(
+      `${texts.checkout.confirmedTitle}. ${texts.checkout.confirmedText(money(amount_minor, currency))}`,
+    );
     if (this.#checkout !== hold_id) this.#notify(texts.checkout.confirmedTitle, "money");
     const detail = { order_id: orderId, hold_id, amount_minor, currency };
     this.dispatchEvent(new CustomEvent("showcart-order", { detail, bubbles: true, composed: true }));
@@ -432,10 +492,12 @@ export class ShowcartShow extends LitElement {
           ${stream === null ? html`<div class="still">${icons.tag}</div>` : html`<showcart-video .src=${this.#address(stream)} ?stopped=${scene?.show.state === "ended"} @showcart-video=${() => this.requestUpdate()}></showcart-video>`}
           ${this.#top(scene)} ${scene === null ? nothing : this.#headline(scene, stream !== null)}
         </div>
-        ${room === null || scene === null
-          ? nothing
-          : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">${this.#now(scene, room)}</div>
-              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : nothing}`}
+        ${
+          room === null || scene === null
+            ? nothing
+            : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">${this.#now(scene, room)}</div>
+              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : nothing}`
+        }
         ${this.#refusal()}
       </div>
       ${room === null || scene === null ? nothing : this.#sheets(scene, room)}
@@ -457,34 +519,55 @@ export class ShowcartShow extends LitElement {
     const viewers = this.#viewers;
     return html`<div class="top">
       <div class="status">
-        ${scene === null
-          ? nothing
-          : scene.show.state === "live"
-            ? html`<span class="badge on-air">${texts.show.live}</span>`
-            : html`<span class="badge over">${scene.show.state === "ended" ? texts.show.ended : texts.show.scheduled}</span>`}
+        ${
+          scene === null
+            ? nothing
+            : scene.show.state === "live"
+              ? html`<span class="badge on-air">${texts.show.live}</span>`
+              : html`<span class="badge over">${scene.show.state === "ended" ? texts.show.ended : texts.show.scheduled}</span>`
+        }
         ${viewers === undefined ? nothing : html`<span class="badge over viewers" aria-label=${texts.show.watching(count(viewers))}><span class="figures">${shortCount(viewers)}</span> <span class="word">${texts.show.watchingWord}</span></span>`}
         ${this.#connectionBadge()}
       </div>
       <div class="tools">
-        ${state === "none" || state === "failed"
-          ? nothing
-          : html`<button class="button icon tool" aria-label=${muted ? texts.video.soundOn : texts.video.soundOff} @click=${() => this.#video?.toggleSound()}>${muted ? icons.soundOff : icons.soundOn}</button>`}
+        ${
+          state === "none" || state === "failed"
+            ? nothing
+            : html`<button class="button icon tool" aria-label=${muted ? texts.video.soundOn : texts.video.soundOff} @click=${() => this.#video?.toggleSound()}>${muted ? icons.soundOff : icons.soundOn}</button>`
+        }
         <button class="button icon tool" aria-label=${isDark ? texts.theme.toLight : texts.theme.toDark} @click=${() => this.#toggleTheme()}>${isDark ? icons.light : icons.dark}</button>
       </div>
-      ${scene === null ? nothing : html`<div class="announced">
-        ${repeat(Object.values(scene.banners), (it) => it.overlay_id, (it) => banner(it))}
-        ${repeat(Object.values(scene.timers), (it) => it.overlay_id, (it) => html`<p class="timer" data-timer=${it.overlay_id}><span>${it.label}</span>
-          <showcart-countdown .until=${it.ends_at} .now=${() => this.#live?.serverNow() ?? 0}></showcart-countdown></p>`)}
+      ${
+        scene === null
+          ? nothing
+          : html`<div class="announced">
+        ${repeat(
+          Object.values(scene.banners),
+          (it) => it.overlay_id,
+          (it) => banner(it),
+        )}
+        ${repeat(
+          Object.values(scene.timers),
+          (it) => it.overlay_id,
+          (it) => html`<p class="timer" data-timer=${it.overlay_id}><span>${it.label}</span>
+          <showcart-countdown .until=${it.ends_at} .now=${() => this.#live?.serverNow() ?? 0}></showcart-countdown></p>`,
+        )}
         ${this.#notice === null ? nothing : html`<p class="notice ${this.#notice.tone}">${this.#notice.text}</p>`}
         ${state === "failed" ? html`<p class="notice plain">${texts.video.failed}</p>` : nothing}
-      </div>`}
+      </div>`
+      }
     </div>`;
   }
 
   #connectionBadge(): TemplateResult | typeof nothing {
     const { status } = this.#connection;
     if (status === "open" || status === "closed" || this.#isRefused) return nothing;
-    const text = status === "offline" ? texts.connection.offline : this.#wasOpen ? texts.connection.reconnecting : texts.connection.connecting;
+    const text =
+      status === "offline"
+        ? texts.connection.offline
+        : this.#wasOpen
+          ? texts.connection.reconnecting
+          : texts.connection.connecting;
     return html`<span class="badge ${this.#wasOpen ? "scarce" : "over"} line">${text}</span>`;
   }
 
@@ -492,7 +575,8 @@ export class ShowcartShow extends LitElement {
   #headline(scene: Scene, hasVideo: boolean): TemplateResult | typeof nothing {
     const { state, title } = scene.show;
     if (state === "live") return html`<div class="headline"><h1 class=${hasVideo ? "spoken" : ""}>${title}</h1></div>`;
-    const [head, text] = state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [title, texts.show.scheduledText];
+    const [head, text] =
+      state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [title, texts.show.scheduledText];
     return html`<div class="headline"><h1>${head}</h1><p>${text}</p></div>`;
   }
 
@@ -506,21 +590,34 @@ export class ShowcartShow extends LitElement {
     const isWide = this.layout === "wide";
     const isEntering = pin !== null && this.#entrance?.version === pin.version;
     return html`
-      ${repeat(polls, (it) => it.poll_id, (it) => html`<showcart-poll .room=${room} .poll=${it} .voted=${votes[it.poll_id]}></showcart-poll>`)}
-      ${closed === null || scene.polls[closed.poll.poll_id] !== undefined
-        ? nothing
-        : html`<showcart-poll .room=${room} .poll=${closed.poll} .result=${closed.result} .voted=${votes[closed.poll.poll_id]} @showcart-dismiss=${() => this.#dismissResult()}></showcart-poll>`}
-      ${repeat(sales, (it) => it.sale_id, (it) => html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${isWide || pin === null ? "tag" : "mini"} .revision=${this.#revision}></showcart-offer>`)}
-      ${pin === null
-        ? nothing
-        : html`<showcart-offer
+      ${repeat(
+        polls,
+        (it) => it.poll_id,
+        (it) => html`<showcart-poll .room=${room} .poll=${it} .voted=${votes[it.poll_id]}></showcart-poll>`,
+      )}
+      ${
+        closed === null || scene.polls[closed.poll.poll_id] !== undefined
+          ? nothing
+          : html`<showcart-poll .room=${room} .poll=${closed.poll} .result=${closed.result} .voted=${votes[closed.poll.poll_id]} @showcart-dismiss=${() => this.#dismissResult()}></showcart-poll>`
+      }
+      ${repeat(
+        sales,
+        (it) => it.sale_id,
+        (it) =>
+          html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${isWide || pin === null ? "tag" : "mini"} .revision=${this.#revision}></showcart-offer>`,
+      )}
+      ${
+        pin === null
+          ? nothing
+          : html`<showcart-offer
             class="pinned ${isEntering ? "entrance" : ""}"
             .room=${room}
             .product=${{ ...pin.product, price_minor: scene.lineup[pin.product.product_id]?.product.price_minor ?? pin.product.price_minor }}
             .sale=${pinnedSale}
             .look=${isEntering ? "entrance" : "tag"}
             .revision=${this.#revision}
-          ></showcart-offer>`}
+          ></showcart-offer>`
+      }
       ${pin === null && sales.length === 0 && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
       ${isWide ? this.#orders(scene, room) : this.#bar(scene, room)}`;
   }
@@ -538,19 +635,26 @@ export class ShowcartShow extends LitElement {
       <button class="button over" aria-haspopup="dialog" aria-label=${texts.lineup.open(count(listed))} @click=${() => this.#dialog("lineup")?.showModal()}>
         ${icons.list}<span class="short">${texts.lineup.short}</span><span class="figures">${count(listed)}</span>
       </button>
-      ${first === undefined
-        ? nothing
-        : html`<button class="button money" aria-haspopup="dialog" aria-label=${texts.offer.finish} @click=${() => this.#continue(first)}>
+      ${
+        first === undefined
+          ? nothing
+          : html`<button class="button money" aria-haspopup="dialog" aria-label=${texts.offer.finish} @click=${() => this.#continue(first)}>
             <span>${texts.checkout.reservedChip}</span>${first.until === null ? nothing : html`<showcart-countdown .until=${first.until} .now=${room.now}></showcart-countdown>`}
-          </button>`}
+          </button>`
+      }
     </div>`;
   }
 
   #lineup(scene: Scene, room: Room): TemplateResult {
-    const listed = Object.values(scene.lineup).sort((a, b) => a.position - b.position || (a.product.product_id < b.product.product_id ? -1 : 1));
+    const listed = Object.values(scene.lineup).sort(
+      (a, b) => a.position - b.position || (a.product.product_id < b.product.product_id ? -1 : 1),
+    );
     if (listed.length === 0) return html`<p class="quiet">${texts.lineup.empty}</p>`;
     return html`<ul>
-      ${repeat(listed, (it) => it.product.product_id, ({ product }) => html`<li>
+      ${repeat(
+        listed,
+        (it) => it.product.product_id,
+        ({ product }) => html`<li>
           <showcart-offer
             look="row"
             .room=${room}
@@ -559,7 +663,8 @@ export class ShowcartShow extends LitElement {
             .onAir=${scene.pin?.product.product_id === product.product_id}
             .revision=${this.#revision}
           ></showcart-offer>
-        </li>`)}
+        </li>`,
+      )}
     </ul>`;
   }
 
@@ -587,16 +692,20 @@ export class ShowcartShow extends LitElement {
     const checkout = this.#checkout === null ? null : room.buying.checkout(this.#checkout);
     return html`<dialog id="lineup" class="sheet" aria-labelledby="lineup-sheet" @click=${closeOutside}>
         <div class="paper">
+          <div class="spoken voice" role="status" aria-live="polite"></div>
           ${sheetHead("lineup-sheet", texts.lineup.title, texts.lineup.close)}
           ${this.layout === "wide" ? nothing : html`${this.#orders(scene, room)}<section class="list">${this.#lineup(scene, room)}</section>`}
         </div>
       </dialog>
       <dialog id="checkout" class="sheet side" aria-labelledby="checkout-sheet" @close=${() => this.#checkoutClosed()} @click=${closeOutside}>
         <div class="paper">
+          <div class="spoken voice" role="status" aria-live="polite"></div>
           ${sheetHead("checkout-sheet", texts.checkout.title, texts.checkout.close)}
-          ${checkout === null
-            ? nothing
-            : html`<showcart-checkout .room=${room} .scene=${scene} .checkout=${checkout} @showcart-done=${() => this.#dialog("checkout")?.close()}></showcart-checkout>`}
+          ${
+            checkout === null
+              ? nothing
+              : html`<showcart-checkout .room=${room} .scene=${scene} .checkout=${checkout} @showcart-done=${() => this.#dialog("checkout")?.close()}></showcart-checkout>`
+          }
         </div>
       </dialog>`;
   }

@@ -9,6 +9,8 @@ interface WithStartDate extends HTMLVideoElement {
   getStartDate?(): Date;
 }
 
+const RECOVERIES_MAX = 3;
+
 /** What became of the stream. */
 export type VideoState = "none" | "loading" | "playing" | "refused" | "failed";
 
@@ -92,9 +94,11 @@ export class Video extends LitElement {
         @error=${() => this.#become("failed")}
         @click=${() => void this.#play()}
       ></video>
-      ${this.state === "refused"
-        ? html`<button class="button play" aria-label=${texts.video.play} @click=${() => void this.#play()}>${icons.play}</button>`
-        : nothing}`;
+      ${
+        this.state === "refused"
+          ? html`<button class="button play" aria-label=${texts.video.play} @click=${() => void this.#play()}>${icons.play}</button>`
+          : nothing
+      }`;
   }
 
   get #video(): WithStartDate | null {
@@ -108,7 +112,9 @@ export class Video extends LitElement {
     this.#become("loading");
     const isHls = new URL(src, location.href).pathname.endsWith(".m3u8");
     // A browser that plays HLS without telling the programme time is served better by hls.js, where that can run.
-    const playsItself = video.canPlayType("application/vnd.apple.mpegurl") !== "" && ("getStartDate" in video || !("MediaSource" in window));
+    const playsItself =
+      video.canPlayType("application/vnd.apple.mpegurl") !== "" &&
+      ("getStartDate" in video || !("MediaSource" in window));
     if (!isHls || playsItself) {
       video.src = src;
       return this.#play();
@@ -120,9 +126,12 @@ export class Video extends LitElement {
     // Without a worker: it would be made of a blob, which strict policies refuse.
     const hls = new Library({ enableWorker: false, lowLatencyMode: true });
     this.#hls = hls;
+    let recoveries = 0;
     hls.on(Library.Events.ERROR, (_event, { fatal, type }) => {
       if (!fatal) return;
-      if (type === Library.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
+      // What cannot be decoded at all would be recovered from for ever.
+      recoveries += 1;
+      if (type === Library.ErrorTypes.MEDIA_ERROR && recoveries <= RECOVERIES_MAX) hls.recoverMediaError();
       else this.#become("failed");
     });
     hls.on(Library.Events.MANIFEST_PARSED, () => void this.#play());
