@@ -5,20 +5,13 @@ import "./desk/door.js";
 import type { Door } from "./desk/door.js";
 import "./desk/panel.js";
 import type { Panel } from "./desk/panel.js";
-import { arrive, forget, keep, serverOf, type Session } from "./desk/session.js";
+import { read, write } from "./desk/kept.js";
+import { arrive, claimsOf, forget, keep, serverOf, type Session } from "./desk/session.js";
 
 const THEME = "showcart:theme";
 // The server that is asked for in the address outlives the sign-out, which forgets the rest.
 const server = new URLSearchParams(location.hash.slice(1)).get("server");
 let desk: Desk | null = null;
-
-function read(key: string): string | null {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
 
 /** The way in; with a session, behind the token. */
 function door(session: Session | null): void {
@@ -48,22 +41,19 @@ function enter(session: Session): void {
   const element = document.createElement("showcart-desk") as Panel;
   element.desk = desk;
   element.addEventListener("showcart-leave", () => {
-    const isRefused = desk?.show.connection.get().status === "closed";
-    if (isRefused) forget();
+    // A token that is not taken, or for this show alone, opens no other one.
+    const isOver = desk?.show.connection.get().status === "closed" || claimsOf(token).show !== null;
+    if (isOver) forget();
     else keep({ ...session, show: null });
-    door(isRefused ? null : { ...session, show: null });
+    door(isOver ? null : { ...session, show: null });
   });
   element.addEventListener("showcart-theme", (event) => {
-    try {
-      localStorage.setItem(THEME, (event as CustomEvent<string>).detail);
-    } catch {
-      // A browser that keeps nothing forgets this too.
-    }
+    write("localStorage", THEME, (event as CustomEvent<string>).detail);
   });
   document.body.replaceChildren(element);
 }
 
-const theme = read(THEME);
+const theme = read("localStorage", THEME);
 if (theme === "light" || theme === "dark") document.documentElement.dataset["theme"] = theme;
 addEventListener("hashchange", () => location.reload());
 const session = arrive();

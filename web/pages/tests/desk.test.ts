@@ -9,35 +9,47 @@ import { offer, setting, viewer } from "./scene.js";
 const stage = setting();
 const limit = { timeout: 60_000 };
 
-test("a host signs in, makes a show, and starts and ends it; the token does not stay in the address", limit, async () => {
-  const token = await stage.server.token("host", "hanna");
-  const { page, context, complaints } = await visit(stage.browser, address(stage.files.url, "/desk", { server: stage.server.url }), DESKTOP);
-  await page.getByLabel("Token").fill(token);
-  await page.keyboard.press("Enter");
-  await page.getByLabel("Title").fill("Evening of lamps");
-  await page.getByRole("button", { name: "Make it" }).click();
-  await page.getByRole("heading", { name: "Evening of lamps" }).waitFor();
-  assert.equal(new URL(page.url()).hash, "");
+test(
+  "a host signs in, makes a show, and starts and ends it; the token does not stay in the address",
+  limit,
+  async () => {
+    const token = await stage.server.token("host", "hanna");
+    const { page, context, complaints } = await visit(
+      stage.browser,
+      address(stage.files.url, "/desk", { server: stage.server.url }),
+      DESKTOP,
+    );
+    await page.getByLabel("Token").fill(token);
+    await page.keyboard.press("Enter");
+    await page.getByLabel("Title").fill("Evening of lamps");
+    await page.getByRole("button", { name: "Make it" }).click();
+    await page.getByRole("heading", { name: "Evening of lamps" }).waitFor();
+    assert.equal(new URL(page.url()).hash, "");
 
-  await page.getByRole("button", { name: "Start the show" }).click();
-  await page.locator("[data-state=live]").waitFor();
-  // The session outlives a reload, and a show is not ended by one press.
-  await page.reload();
-  await page.getByRole("button", { name: "End the show" }).click();
-  await page.locator("[data-state=live]").waitFor();
-  await page.getByRole("button", { name: "End it for all?" }).click();
-  await page.locator("[data-state=ended]").waitFor();
-  await log(page).getByText("ended the show").waitFor();
-  assert.deepEqual(complaints, []);
-  await context.close();
+    await page.getByRole("button", { name: "Start the show" }).click();
+    await page.locator("[data-state=live]").waitFor();
+    // The session outlives a reload, and a show is not ended by one press.
+    await page.reload();
+    await page.getByRole("button", { name: "End the show" }).click();
+    await page.locator("[data-state=live]").waitFor();
+    await page.getByRole("button", { name: "End it for all?" }).click();
+    await page.locator("[data-state=ended]").waitFor();
+    await log(page).getByText("ended the show").waitFor();
+    assert.deepEqual(complaints, []);
+    await context.close();
 
-  const linked = await visit(stage.browser, address(stage.files.url, "/desk", { server: stage.server.url, token }), DESKTOP);
-  await linked.page.getByRole("button", { name: "Show ended ones too" }).click();
-  await linked.page.getByRole("button", { name: /Evening of lamps/ }).click();
-  await linked.page.locator("[data-state=ended]").waitFor();
-  assert.doesNotMatch(linked.page.url(), /token/);
-  await linked.context.close();
-});
+    const linked = await visit(
+      stage.browser,
+      address(stage.files.url, "/desk", { server: stage.server.url, token }),
+      DESKTOP,
+    );
+    await linked.page.getByRole("button", { name: "Show ended ones too" }).click();
+    await linked.page.getByRole("button", { name: /Evening of lamps/ }).click();
+    await linked.page.locator("[data-state=ended]").waitFor();
+    assert.doesNotMatch(linked.page.url(), /token/);
+    await linked.context.close();
+  },
+);
 
 test("a product is pinned and taken off by one key, and viewers see it", limit, async () => {
   const host = await Host.open(stage.server);
@@ -50,7 +62,12 @@ test("a product is pinned and taken off by one key, and viewers see it", limit, 
   await page.keyboard.press("2");
   await offer(watching.page, vase).getByText("The vase").first().waitFor();
   await air(page).locator(`[data-pinned="${vase}"]`).waitFor();
-  assert.equal(await product(page, vase).getByRole("button", { name: "Take The vase off the screen" }).getAttribute("aria-pressed"), "true");
+  assert.equal(
+    await product(page, vase)
+      .getByRole("button", { name: "Take The vase off the screen" })
+      .getAttribute("aria-pressed"),
+    "true",
+  );
 
   await page.keyboard.press("1");
   await offer(watching.page, lamp).getByText("The lamp").first().waitFor();
@@ -137,55 +154,62 @@ test("a stale press on a sale's end says that its cap was changed, and the next 
   await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
   await sale(page, id).waitFor({ state: "detached" });
   // The focus did not fall off the page with the button.
-  assert.equal(await page.evaluate(() => document.activeElement?.shadowRoot?.activeElement?.matches("section.air") ?? false), true);
+  assert.equal(
+    await page.evaluate(() => document.activeElement?.shadowRoot?.activeElement?.matches("section.air") ?? false),
+    true,
+  );
   await context.close();
 });
 
-test("a sale is started from the form, and its units fall when somebody buys; the order comes and is refunded", limit, async () => {
-  const host = await Host.open(stage.server);
-  const lamp = await host.product({ sku: "sale-1", title: "The lamp", price_minor: 8900, units: 12 });
-  const { page, context, complaints } = await atDesk(stage, host.showId, "hanna");
-  await product(page, lamp).getByText("12 of 12 left").waitFor();
-  await page.keyboard.press("s");
-  await page.getByLabel("Price, EUR").fill("62.50");
-  await page.getByLabel("Units", { exact: true }).fill("5");
-  await page.getByLabel("Per buyer").fill("2");
-  await page.getByLabel("Lasts, s").fill("300");
-  await page.keyboard.press("Enter");
-  await page.getByText("The lamp is on sale.").first().waitFor();
-  const id = String(await page.locator("showcart-desk-air [data-sale]").getAttribute("data-sale"));
-  await counted(page, id, "left", "5");
+test(
+  "a sale is started from the form, and its units fall when somebody buys; the order comes and is refunded",
+  limit,
+  async () => {
+    const host = await Host.open(stage.server);
+    const lamp = await host.product({ sku: "sale-1", title: "The lamp", price_minor: 8900, units: 12 });
+    const { page, context, complaints } = await atDesk(stage, host.showId, "hanna");
+    await product(page, lamp).getByText("12 of 12 left").waitFor();
+    await page.keyboard.press("s");
+    await page.getByLabel("Price, EUR").fill("62.50");
+    await page.getByLabel("Units", { exact: true }).fill("5");
+    await page.getByLabel("Per buyer").fill("2");
+    await page.getByLabel("Lasts, s").fill("300");
+    await page.keyboard.press("Enter");
+    await page.getByText("The lamp is on sale.").first().waitFor();
+    const id = String(await page.locator("showcart-desk-air [data-sale]").getAttribute("data-sale"));
+    await counted(page, id, "left", "5");
 
-  await host.buy("ann", id, { quantity: 2, pay: false });
-  await counted(page, id, "in_checkout", "2");
-  await host.buy("bo", id);
-  await counted(page, id, "sold", "1");
-  await counted(page, id, "left", "2");
-  await product(page, lamp).getByText("9 of 12 left").waitFor();
-  await page.locator("[data-number=gmv]", { hasText: "€62.50" }).waitFor();
+    await host.buy("ann", id, { quantity: 2, pay: false });
+    await counted(page, id, "in_checkout", "2");
+    await host.buy("bo", id);
+    await counted(page, id, "sold", "1");
+    await counted(page, id, "left", "2");
+    await product(page, lamp).getByText("9 of 12 left").waitFor();
+    await page.locator("[data-number=gmv]", { hasText: "€62.50" }).waitFor();
 
-  const orders = page.locator("showcart-desk-orders");
-  await orders.getByText("bo", { exact: true }).waitFor();
-  await orders.getByRole("button", { name: "Refund the order of bo" }).click();
-  await page.getByLabel("Amount, EUR").fill("12.50");
-  await page.getByRole("button", { name: "Send the money back" }).click();
-  await page.getByRole("button", { name: /^Send €12.50/ }).click();
-  await orders.getByText("€12.50 is on its way back.").waitFor();
-  await page.locator("[data-number=gmv]", { hasText: "€50.00" }).waitFor();
-  await orders.getByText("€12.50 refunded").waitFor();
+    const orders = page.locator("showcart-desk-orders");
+    await orders.getByText("bo", { exact: true }).waitFor();
+    await orders.getByRole("button", { name: "Refund the order of bo" }).click();
+    await page.getByLabel("Amount, EUR").fill("12.50");
+    await page.getByRole("button", { name: "Send the money back" }).click();
+    await page.getByRole("button", { name: /^Send €12.50/ }).click();
+    await orders.getByText("€12.50 is on its way back.").waitFor();
+    await page.locator("[data-number=gmv]", { hasText: "€50.00" }).waitFor();
+    await orders.getByText("€12.50 refunded").waitFor();
 
-  await orders.getByRole("button", { name: "Refund the order of bo" }).click();
-  assert.equal(await page.getByLabel("Amount, EUR").inputValue(), "50.00");
-  await page.getByLabel("Put the units back on sale").check();
-  await page.getByRole("button", { name: "Send the money back" }).click();
-  await page.getByRole("button", { name: /^Send €50.00/ }).click();
-  await page.locator("[data-number=gmv]", { hasText: "€0.00" }).waitFor();
-  await counted(page, id, "left", "3");
-  await orders.getByText("refunded", { exact: true }).waitFor();
-  await log(page).getByText("refunded the order of bo").first().waitFor();
-  assert.deepEqual(complaints, []);
-  await context.close();
-});
+    await orders.getByRole("button", { name: "Refund the order of bo" }).click();
+    assert.equal(await page.getByLabel("Amount, EUR").inputValue(), "50.00");
+    await page.getByLabel("Put the units back on sale").check();
+    await page.getByRole("button", { name: "Send the money back" }).click();
+    await page.getByRole("button", { name: /^Send €50.00/ }).click();
+    await page.locator("[data-number=gmv]", { hasText: "€0.00" }).waitFor();
+    await counted(page, id, "left", "3");
+    await orders.getByText("refunded", { exact: true }).waitFor();
+    await log(page).getByText("refunded the order of bo").first().waitFor();
+    assert.deepEqual(complaints, []);
+    await context.close();
+  },
+);
 
 test("a poll is opened, counted live and closed", limit, async () => {
   const host = await Host.open(stage.server);
@@ -224,7 +248,8 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
     return running;
   };
   const over = async (running: string) => {
-    for (const left of await page.locator("showcart-desk-air [data-sale]").all()) await left.waitFor({ state: "detached" });
+    for (const left of await page.locator("showcart-desk-air [data-sale]").all())
+      await left.waitFor({ state: "detached" });
     await page.getByText("All sales are over (2) and the pin is off.").first().waitFor();
     assert.equal(await page.locator("showcart-desk-air [data-sale]").count(), 0);
     await air(page).getByText("No product is pinned.").waitFor();
@@ -253,15 +278,26 @@ test("a moderator is not offered what a moderator may not do", limit, async () =
   const { page, context, complaints } = await atDesk(stage, host.showId, "mo", { role: "moderator" });
   await counted(page, id, "sold", "1");
   await page.locator("showcart-desk-orders").getByText("ann").waitFor();
-  for (const name of [/End/, /Stop all/, /Refund/, /Prepare a sale/]) assert.equal(await page.getByRole("button", { name }).count(), 0, String(name));
-  assert.deepEqual(await page.getByRole("tab").allInnerTexts().then((all) => all.map((it) => it.split(/\s/)[0])), ["Banner", "Timer", "Poll", "Picture"]);
+  for (const name of [/End/, /Stop all/, /Refund/, /Prepare a sale/])
+    assert.equal(await page.getByRole("button", { name }).count(), 0, String(name));
+  assert.deepEqual(
+    await page
+      .getByRole("tab")
+      .allInnerTexts()
+      .then((all) => all.map((it) => it.split(/\s/)[0])),
+    ["Banner", "Timer", "Poll", "Picture"],
+  );
   await page.keyboard.press("x");
   await page.keyboard.press("s");
   await page.keyboard.press("1");
   await air(page).locator(`[data-pinned="${lamp}"]`).waitFor();
   await sale(page, id).waitFor();
 
-  const buyer = await visit(stage.browser, address(stage.files.url, "/desk", { server: stage.server.url, token: await stage.server.token("viewer", "ann") }), DESKTOP);
+  const buyer = await visit(
+    stage.browser,
+    address(stage.files.url, "/desk", { server: stage.server.url, token: await stage.server.token("viewer", "ann") }),
+    DESKTOP,
+  );
   await buyer.page.getByText("This token is for buyers.").waitFor();
   assert.deepEqual(complaints, []);
   await context.close();
@@ -296,7 +332,8 @@ test("a command whose answer is lost is sent again with its key, and happens onc
     keys.push(await route.request().headerValue("idempotency-key"));
     const answer = await route.fetch();
     if (keys.length === 1) return route.abort("connectionreset");
-    if (keys.length === 2) return route.fulfill({ status: 503, body: "{}", headers: { "access-control-allow-origin": "*" } });
+    if (keys.length === 2)
+      return route.fulfill({ status: 503, body: "{}", headers: { "access-control-allow-origin": "*" } });
     return route.fulfill({ response: answer });
   });
   await page.keyboard.press("b");
@@ -320,17 +357,52 @@ test("problems show themselves, and units that wait for the provider can be free
   const ids = { hold_id: "hld_0198f2a4c6d87a3eb1f05a6c7d8e9f21", order_id: "ord_0198f2a4c6d87a3eb1f05a6c7d8e9f22" };
   let freed: string | null = null;
   await context.route("**/waiting", (route) =>
-    route.fulfill({ headers, json: freed === null ? { units: 2, holds: [{ ...ids, buyer: "ann", units: 2, deadline: 1, may_free_at: 2 }] } : { units: 0, holds: [] } }),
+    route.fulfill({
+      headers,
+      json:
+        freed === null
+          ? { units: 2, holds: [{ ...ids, buyer: "ann", units: 2, deadline: 1, may_free_at: 2 }] }
+          : { units: 0, holds: [] },
+    }),
   );
   await context.route("**/free", (route) => {
     freed = route.request().url();
     return route.fulfill({ headers, json: {} });
   });
   await context.route("**/timeline?*", (route) => {
-    const point = { at: Date.now(), viewers: 30, viewers_behind: 4, granted: 0, refused: 0, failed: 0, provider_errors: 2, provider_line: 7, orders: 0, gmv_minor: 0, refunded_minor: 0 };
-    return route.fulfill({ headers, json: { state: "live", started_at: 1, ended_at: null, currency: "EUR", step_ms: 10_000, points: [point], marks: [], more: false } });
+    const point = {
+      at: Date.now(),
+      viewers: 30,
+      viewers_behind: 4,
+      granted: 0,
+      refused: 0,
+      failed: 0,
+      provider_errors: 2,
+      provider_line: 7,
+      orders: 0,
+      gmv_minor: 0,
+      refunded_minor: 0,
+    };
+    return route.fulfill({
+      headers,
+      json: {
+        state: "live",
+        started_at: 1,
+        ended_at: null,
+        currency: "EUR",
+        step_ms: 10_000,
+        points: [point],
+        marks: [],
+        more: false,
+      },
+    });
   });
-  for (const text of ["Payment provider: 2 failed calls in a minute", "7 buyers wait for the payment provider", "4 viewers get it late", "2 units wait for the provider"]) {
+  for (const text of [
+    "Payment provider: 2 failed calls in a minute",
+    "7 buyers wait for the payment provider",
+    "4 viewers get it late",
+    "2 units wait for the provider",
+  ]) {
     await page.getByRole("button", { name: text }).waitFor();
   }
   await page.keyboard.press("w");
@@ -359,10 +431,140 @@ test("the panel recovers when the server is killed and comes back, and says so m
   await context.close();
 });
 
+/** Everything that can be on the panel, with names that do not end. */
+async function crowded(): Promise<Host> {
+  const long = "Handwoven-undyed-Herdwick-wool-runner-with-a-name-that-does-not-end-in-a-long-time";
+  const host = await Host.open(stage.server, { title: long });
+  const one = await host.product({
+    sku: `${long}-${host.showId}`,
+    title: long,
+    variant: "70 × 240 cm",
+    price_minor: 12_345_600,
+  });
+  for (let number = 2; number <= 12; number += 1) {
+    await host.product({ sku: `${number}-${host.showId}`, title: `Bowl ${number}`, price_minor: 100 * number });
+  }
+  await host.pin(one, 0);
+  const id = await host.sale(one, { price_minor: 9_999_900, cap: 5, duration_ms: 100_000 });
+  await host.banner(long, { style: "urgent", duration_ms: 100_000 });
+  await host.timer(long, 60_000);
+  await host.poll(long, [long.slice(0, 80), "B"], 60_000);
+  await host.buy(long, id);
+  return host;
+}
+
+test(
+  "nothing flows over at 390, 768 and 1280 px, and at 1280 × 800 nothing needs scrolling of the page",
+  limit,
+  async () => {
+    const host = await crowded();
+    for (const [width, height] of [
+      [390, 844],
+      [768, 1024],
+      [1280, 800],
+    ] as const) {
+      const { page, context, complaints } = await atDesk(stage, host.showId, "hanna", {
+        options: { ...DESKTOP, viewport: { width, height } },
+      });
+      const views = width === 390 ? ["On air", "Line-up", "Compose", "Orders"] : [null];
+      await page.locator("showcart-desk-poll").waitFor({ state: "attached" });
+      await page.locator("showcart-desk-orders [data-order]").waitFor({ state: "attached" });
+      for (const view of views) {
+        if (view !== null) await page.getByRole("navigation").getByRole("button", { name: view }).click();
+        const wide = await page.evaluate(() => {
+          const found: string[] = [];
+          const look = (root: ParentNode) => {
+            for (const element of root.querySelectorAll("*")) {
+              const { right, left, width } = element.getBoundingClientRect();
+              const isCut = element.closest(".one-line, .spoken, svg") !== null || width <= 1;
+              // The line of problems scrolls by itself.
+              const isLine = (element.getRootNode() as ShadowRoot).host?.tagName === "SHOWCART-DESK-SIGNAL";
+              if (!isCut && !isLine && (right > innerWidth + 0.5 || left < -0.5))
+                found.push(`${element.tagName}.${element.className} ${left} to ${right}`);
+              if (element.shadowRoot !== null) look(element.shadowRoot);
+            }
+          };
+          look(document);
+          return found;
+        });
+        assert.deepEqual(wide, [], `${width} px, ${view}`);
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
+      }
+      if (width === 1280) assert.ok((await page.evaluate(() => document.documentElement.scrollHeight)) <= height);
+      assert.deepEqual(complaints, []);
+      await context.close();
+    }
+  },
+);
+
+test("everything that can be pressed or filled has a name, and can be reached by Tab", limit, async () => {
+  const host = await crowded();
+  const { page, context } = await atDesk(stage, host.showId, "hanna");
+  await page.locator("showcart-desk-orders [data-order]").waitFor();
+  const controls = await page.locator("button:visible, input:visible, select:visible, textarea:visible").all();
+  assert.ok(controls.length > 50, String(controls.length));
+  const tree = await page.locator("showcart-desk").ariaSnapshot();
+  assert.doesNotMatch(tree, /^\s*- (button|textbox|combobox|spinbutton|checkbox)(:| \[|$)/m);
+  const reached = new Set<string>();
+  for (let press = 0; press < 150; press += 1) {
+    await page.keyboard.press("Tab");
+    const id = await page.evaluate(() => {
+      let element = document.activeElement;
+      while (element?.shadowRoot?.activeElement != null) element = element.shadowRoot.activeElement;
+      return `${element?.tagName} ${element?.getAttribute("aria-label") ?? element?.textContent?.trim().slice(0, 40)}`;
+    });
+    reached.add(id.replace(/\s+/g, " "));
+  }
+  for (const wanted of [
+    /Take the pin off/,
+    /End the sale of/,
+    /Close the poll/,
+    /Stop the timer/,
+    /Hide the banner/,
+    /Pin Bowl 12/,
+    /Prepare a sale of Bowl 12/,
+    /Refund the order/,
+    /Stop all sales/,
+  ]) {
+    assert.ok(
+      [...reached].some((it) => wanted.test(it)),
+      `${wanted} of ${[...reached].join("; ")}`,
+    );
+  }
+  await context.close();
+});
+
+test("single keys can be turned off", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "keys-1", title: "The lamp", price_minor: 8900 });
+  const { page, context } = await atDesk(stage, host.showId, "hanna");
+  await product(page, lamp).waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog", { name: "Keys" }).getByLabel("Use single keys").uncheck();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("1");
+  await page.keyboard.press("b");
+  assert.equal(await page.getByRole("tab", { name: "Banner" }).getAttribute("aria-selected"), "false");
+  await page.getByRole("button", { name: "Keys" }).click();
+  await page.getByLabel("Use single keys").check();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("b");
+  await page.getByLabel("Text").waitFor();
+  // What came before the check was no command.
+  await air(page).getByText("No product is pinned.").waitFor();
+  await context.close();
+});
+
 test("hostile names and texts stay text, and break no policy", limit, async () => {
   const evil = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
   const host = await Host.open(stage.server, { title: evil });
-  const lamp = await host.product({ sku: "evil<b>", title: evil, variant: `"><b>bold</b>`, price_minor: 100, image_url: "https://127.0.0.1:1/nothing.png" });
+  const lamp = await host.product({
+    sku: "evil<b>",
+    title: evil,
+    variant: `"><b>bold</b>`,
+    price_minor: 100,
+    image_url: "https://127.0.0.1:1/nothing.png",
+  });
   const { page, context, complaints } = await atDesk(stage, host.showId, "<i>hanna</i>");
   await host.pin(lamp, 0);
   const id = await host.sale(lamp, { price_minor: 50, cap: 5 });

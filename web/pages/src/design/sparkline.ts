@@ -39,12 +39,18 @@ export class Sparkline extends LitElement {
   #bars(x: (index: number) => number, y: (value: number) => number): TemplateResult[] {
     const width = (WIDTH / Math.max(1, this.values.length)) * 0.7;
     return this.values.flatMap((value, index) =>
-      value === null || value === 0 ? [] : [svg`<rect class="bar" x=${x(index)} y=${y(value)} width=${width} height=${HEIGHT - y(value)}></rect>` as unknown as TemplateResult],
+      value === null || value === 0
+        ? []
+        : [
+            svg`<rect class="bar" x=${x(index)} y=${y(value)} width=${width} height=${HEIGHT - y(value)}></rect>` as unknown as TemplateResult,
+          ],
     );
   }
 
   #line(x: (index: number) => number, y: (value: number) => number): TemplateResult {
-    const known = this.values.flatMap((value, index) => (value === null ? [] : [`${x(index).toFixed(1)},${y(value).toFixed(1)}`]));
+    const known = this.values.flatMap((value, index) =>
+      value === null ? [] : [`${x(index).toFixed(1)},${y(value).toFixed(1)}`],
+    );
     const first = this.values.findIndex((it) => it !== null);
     // One moment alone has no line: it is drawn as a short one.
     if (known.length === 1) known.push(known[0]?.replace(/^[^,]+/, String(Number.parseFloat(known[0]) - 6)) ?? "");

@@ -54,11 +54,27 @@ export class Air extends Part {
     const { state } = scene.show;
     return html`
       ${state === "live" ? this.#pin() : html`<p class="empty">${state === "scheduled" ? texts.air.before : texts.air.after}</p>${this.note("pin")}`}
-      ${repeat(sales, (it) => it.sale_id, (it) => html`<showcart-desk-sale .desk=${this.desk} .sale=${it}></showcart-desk-sale>`)}
-      ${repeat(polls, (it) => it.poll_id, (it) => html`<showcart-desk-poll .desk=${this.desk} .poll=${it}></showcart-desk-poll>`)}
+      ${repeat(
+        sales,
+        (it) => it.sale_id,
+        (it) => html`<showcart-desk-sale .desk=${this.desk} .sale=${it}></showcart-desk-sale>`,
+      )}
+      ${repeat(
+        polls,
+        (it) => it.poll_id,
+        (it) => html`<showcart-desk-poll .desk=${this.desk} .poll=${it}></showcart-desk-poll>`,
+      )}
       ${this.#lastPoll()}
-      ${repeat(timers, (it) => it.overlay_id, (it) => this.#timer(it))}
-      ${repeat(banners, (it) => it.overlay_id, (it) => this.#banner(it))}
+      ${repeat(
+        timers,
+        (it) => it.overlay_id,
+        (it) => this.#timer(it),
+      )}
+      ${repeat(
+        banners,
+        (it) => it.overlay_id,
+        (it) => this.#banner(it),
+      )}
     `;
   }
 
@@ -66,7 +82,8 @@ export class Air extends Part {
     const scene = this.desk.show.scene.get();
     const pinned = this.desk.pinned.get();
     const product = pinned?.pin?.product;
-    if (product === undefined) return html`<article class="pin"><p class="quiet">${texts.air.noPin}</p>${this.note("pin")}</article>`;
+    if (product === undefined)
+      return html`<article class="pin"><p class="quiet">${texts.air.noPin}</p>${this.note("pin")}</article>`;
     const sale = saleOf(scene, product.product_id);
     const price = sale?.state === "running" ? sale.price_minor : product.price_minor;
     return html`<article class="pin" data-pinned=${product.product_id}>
@@ -78,9 +95,11 @@ export class Air extends Part {
             ${price === product.price_minor ? nothing : html`<span class="was">${money(product.price_minor, product.currency)}</span>`}
             ${scene?.lineup[product.product_id] === undefined ? html`<span>${texts.air.notListed}</span>` : nothing}</p>
         </div>
-        ${this.desk.canStage
-          ? html`<button class="button" aria-label=${texts.air.unpinNamed(product.title)} aria-disabled=${this.isBusy("pin")} @click=${() => void this.desk.unpin()}>${texts.air.unpin} <kbd aria-hidden="true">U</kbd></button>`
-          : nothing}
+        ${
+          this.desk.canStage
+            ? html`<button class="button" aria-label=${texts.air.unpinNamed(product.title)} aria-disabled=${this.isBusy("pin")} @click=${() => void this.desk.unpin()}>${texts.air.unpin} <kbd aria-hidden="true">U</kbd></button>`
+            : nothing
+        }
       </div>
       ${this.note("pin")}
     </article>`;
@@ -94,10 +113,12 @@ export class Air extends Part {
       <div class="row">
         <showcart-countdown .until=${ends_at} .now=${desk.now}></showcart-countdown>
         <span class="name grow">${label}</span>
-        ${desk.canStage
-          ? html`<button class="button" aria-label=${texts.air.moreNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.run(place, () => desk.at.extendTimer(overlay_id, 30_000, version))}>${texts.air.more}</button>
+        ${
+          desk.canStage
+            ? html`<button class="button" aria-label=${texts.air.moreNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.run(place, () => desk.at.extendTimer(overlay_id, 30_000, version))}>${texts.air.more}</button>
               <button class="button" aria-label=${texts.air.stopNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.run(place, () => desk.at.stopTimer(overlay_id, version))}>${texts.air.stop}</button>`
-          : nothing}
+            : nothing
+        }
       </div>
       ${this.note(place)}
     </article>`;
@@ -111,9 +132,11 @@ export class Air extends Part {
         <span class="badge ${{ info: "", highlight: "money", urgent: "off" }[style]}">${texts.air.banner}</span>
         <span class="grow name">${text}</span>
         ${ends_at === null ? nothing : html`<showcart-countdown .until=${ends_at} .now=${desk.now}></showcart-countdown>`}
-        ${desk.canStage
-          ? html`<button class="button" aria-label=${texts.air.hideNamed(text)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.hideBanner(overlay_id, version))}>${texts.air.hide}</button>`
-          : nothing}
+        ${
+          desk.canStage
+            ? html`<button class="button" aria-label=${texts.air.hideNamed(text)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.hideBanner(overlay_id, version))}>${texts.air.hide}</button>`
+            : nothing
+        }
       </div>
       ${this.note(place)}
     </article>`;
@@ -124,7 +147,11 @@ export class Air extends Part {
     if (last === null) return nothing;
     const { winner, total, counts } = last.result;
     const result =
-      winner !== null ? texts.air.won(last.choices[winner] ?? "", percent((counts[winner] ?? 0) / total)) : total === 0 ? texts.air.nobody : texts.air.tied;
+      winner !== null
+        ? texts.air.won(last.choices[winner] ?? "", percent((counts[winner] ?? 0) / total))
+        : total === 0
+          ? texts.air.nobody
+          : texts.air.tied;
     return html`<p class="result" data-result><span class="quiet">${last.question}</span> <strong>${result}</strong></p>`;
   }
 }
@@ -158,7 +185,11 @@ class SaleCard extends Part {
   protected override render(): TemplateResult {
     const { desk, sale } = this;
     const cap = desk.sales.get().get(sale.sale_id)?.cap ?? sale.cap;
-    const { left, in_checkout, sold } = desk.show.gauge(`units:${sale.sale_id}`).get() ?? { left: cap, in_checkout: 0, sold: 0 };
+    const { left, in_checkout, sold } = desk.show.gauge(`units:${sale.sale_id}`).get() ?? {
+      left: cap,
+      in_checkout: 0,
+      sold: 0,
+    };
     const place = `sale:${sale.sale_id}`;
     const ends = sale.state === "armed" ? sale.starts_at : sale.ends_at;
     return html`<article data-sale=${sale.sale_id}>
@@ -172,10 +203,12 @@ class SaleCard extends Part {
         <p data-count="in_checkout"><span class="figures">${count(in_checkout)}</span><span class="quiet">${texts.air.inCheckout}</span></p>
         <p data-count="sold"><span class="figures">${count(sold)}</span><span class="quiet">${texts.air.sold}</span></p>
         <p>${ends === null ? html`<span class="figures">–</span>` : html`<showcart-countdown .until=${ends} .now=${desk.now}></showcart-countdown>`}<span class="quiet">${ends === null ? texts.air.openEnd : sale.state === "armed" ? texts.air.startsIn : texts.air.endsIn}</span></p>
-        ${desk.canSell
-          ? html`<showcart-twice label=${texts.air.endSale} sure=${texts.air.endSaleSure} named=${texts.air.endSaleNamed(sale.product.title)}
+        ${
+          desk.canSell
+            ? html`<showcart-twice label=${texts.air.endSale} sure=${texts.air.endSaleSure} named=${texts.air.endSaleNamed(sale.product.title)}
               ?disabled=${this.isBusy(place)} @showcart-sure=${() => void desk.endSale(sale.sale_id)}></showcart-twice>`
-          : nothing}
+            : nothing
+        }
       </div>
       ${shares(sold, in_checkout, left)}
       ${this.note(place)}
@@ -235,9 +268,11 @@ class PollCard extends Part {
       </ol>
       <div class="row">
         <span class="quiet">${texts.air.votes(total, count(total))}</span>
-        ${desk.canStage
-          ? html`<button class="button push" aria-label=${texts.air.closePollNamed(poll.question)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.closePoll(poll.poll_id))}>${texts.air.closePoll} <kbd aria-hidden="true">C</kbd></button>`
-          : nothing}
+        ${
+          desk.canStage
+            ? html`<button class="button push" aria-label=${texts.air.closePollNamed(poll.question)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.closePoll(poll.poll_id))}>${texts.air.closePoll} <kbd aria-hidden="true">C</kbd></button>`
+            : nothing
+        }
       </div>
       ${this.note(place)}
     </article>`;

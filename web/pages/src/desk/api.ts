@@ -1,6 +1,25 @@
 import {
-  type Banner, type Currency, type EndReason, type HoldId, type Millis, type Minor, type Order, type OrderId, type OverlayId, type Pin, type Poll, type PollId,
-  type PollResult, type Problem, type ProductId, RefusedError, type RefundId, type SaleId, type ShowId, type Timer, UnansweredError,
+  type Banner,
+  type Currency,
+  type EndReason,
+  type HoldId,
+  type Millis,
+  type Minor,
+  type Order,
+  type OrderId,
+  type OverlayId,
+  type Pin,
+  type Poll,
+  type PollId,
+  type PollResult,
+  type Problem,
+  type ProductId,
+  RefusedError,
+  type RefundId,
+  type SaleId,
+  type ShowId,
+  type Timer,
+  UnansweredError,
 } from "@showcart/sdk";
 
 /** The commands of the desk over HTTP, as the server's `/openapi.json` has them. */
@@ -144,10 +163,12 @@ export class Api {
     this.token = token;
   }
 
-  shows = (cursor?: string): Promise<PageOf<DeskShow>> => this.#send("GET", `/v1/shows?limit=500${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
+  shows = (cursor?: string): Promise<PageOf<DeskShow>> =>
+    this.#send("GET", `/v1/shows?limit=500${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
   makeShow = (show: NewShow): Promise<DeskShow> => this.#send("POST", "/v1/shows", show);
   product = (sku: string): Promise<Product> => this.#send("GET", `/v1/products/${encodeURIComponent(sku)}`);
-  refund = (order: OrderId, refund: { readonly amount_minor?: Minor; readonly restock: boolean }): Promise<Refund> => this.#send("POST", `/v1/orders/${order}/refunds`, refund);
+  refund = (order: OrderId, refund: { readonly amount_minor?: Minor; readonly restock: boolean }): Promise<Refund> =>
+    this.#send("POST", `/v1/orders/${order}/refunds`, refund);
   order = (order: OrderId): Promise<Order> => this.#send("GET", `/v1/orders/${order}`);
   free = (hold: HoldId): Promise<unknown> => this.#send("POST", `/v1/holds/${hold}/free`, {});
 
@@ -164,12 +185,19 @@ export class Api {
       if ("value" in again) return again.value;
       const ms = again.afterMs ?? AGAIN_MS * 2 ** attempt * (0.5 + Math.random() / 2);
       // Reading is repeated by whoever reads; it need not be waited for.
-      if (method === "GET" || performance.now() - start + ms > PATIENCE_MS) throw new UnansweredError("The server gives no answer.", { cause: again.cause });
+      if (method === "GET" || performance.now() - start + ms > PATIENCE_MS)
+        throw new UnansweredError("The server gives no answer.", { cause: again.cause });
       await new Promise((resolve) => setTimeout(resolve, ms));
     }
   }
 
-  async #try<T>(method: Method, path: string, body: unknown, key: string | null, isRepetition: boolean): Promise<{ value: T } | { afterMs: number | null; cause: unknown }> {
+  async #try<T>(
+    method: Method,
+    path: string,
+    body: unknown,
+    key: string | null,
+    isRepetition: boolean,
+  ): Promise<{ value: T } | { afterMs: number | null; cause: unknown }> {
     const headers: Record<string, string> = { authorization: `Bearer ${this.token}` };
     if (key !== null) headers["idempotency-key"] = key;
     if (body !== undefined) headers["content-type"] = "application/json";
@@ -177,7 +205,12 @@ export class Api {
     let response: Response;
     let text: string;
     try {
-      const init = { method, headers, signal: AbortSignal.timeout(TRY_MS), ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+      const init = {
+        method,
+        headers,
+        signal: AbortSignal.timeout(TRY_MS),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      };
       response = await fetch(this.server + path, init);
       text = await response.text();
     } catch (cause) {
@@ -212,29 +245,38 @@ export class ShowApi {
   pinned = (): Promise<Pinned> => this.#send("GET", "/pin");
   pin = (product_id: ProductId, version: number): Promise<Pinned> => this.#send("PUT", "/pin", { product_id, version });
   /** Without a version it comes off whatever is pinned. */
-  unpin = (version?: number): Promise<Pinned> => this.#send("DELETE", version === undefined ? "/pin" : `/pin?version=${version}`);
+  unpin = (version?: number): Promise<Pinned> =>
+    this.#send("DELETE", version === undefined ? "/pin" : `/pin?version=${version}`);
 
-  list = (product: ProductId, allocated: number, position: number): Promise<unknown> => this.#send("PUT", `/lineup/${product}`, { allocated, position });
+  list = (product: ProductId, allocated: number, position: number): Promise<unknown> =>
+    this.#send("PUT", `/lineup/${product}`, { allocated, position });
 
   sales = (): Promise<readonly DeskSale[]> => this.#send("GET", "/sales");
   sell = (sale: NewSale): Promise<DeskSale> => this.#send("POST", "/sales", sale);
   /** Without a version it ends whatever became of it. */
-  endSale = (sale: SaleId, version?: number): Promise<DeskSale> => this.#send("POST", `/sales/${sale}/end`, version === undefined ? {} : { version });
+  endSale = (sale: SaleId, version?: number): Promise<DeskSale> =>
+    this.#send("POST", `/sales/${sale}/end`, version === undefined ? {} : { version });
 
   showBanner = (banner: NewBanner): Promise<Banner> => this.#send("POST", "/banners", banner);
-  hideBanner = (banner: OverlayId, version: number): Promise<unknown> => this.#send("DELETE", `/banners/${banner}?version=${version}`);
-  startTimer = (label: string, duration_ms: number): Promise<Timer> => this.#send("POST", "/timers", { label, duration_ms });
-  extendTimer = (timer: OverlayId, by_ms: number, version: number): Promise<Timer> => this.#send("POST", `/timers/${timer}/extend`, { by_ms, version });
-  stopTimer = (timer: OverlayId, version: number): Promise<unknown> => this.#send("POST", `/timers/${timer}/stop`, { version });
+  hideBanner = (banner: OverlayId, version: number): Promise<unknown> =>
+    this.#send("DELETE", `/banners/${banner}?version=${version}`);
+  startTimer = (label: string, duration_ms: number): Promise<Timer> =>
+    this.#send("POST", "/timers", { label, duration_ms });
+  extendTimer = (timer: OverlayId, by_ms: number, version: number): Promise<Timer> =>
+    this.#send("POST", `/timers/${timer}/extend`, { by_ms, version });
+  stopTimer = (timer: OverlayId, version: number): Promise<unknown> =>
+    this.#send("POST", `/timers/${timer}/stop`, { version });
 
   openPoll = (question: string, choices: readonly string[], duration_ms?: number): Promise<Poll> =>
     this.#send("POST", "/polls", { question, choices, ...(duration_ms === undefined ? {} : { duration_ms }) });
   /** A poll has no version: it can only be closed, and closing it again says the same. */
   closePoll = (poll: PollId): Promise<PollResult> => this.#send("POST", `/polls/${poll}/close`, {});
 
-  orders = (cursor?: string): Promise<PageOf<Order>> => this.#send("GET", `/orders?limit=500${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
+  orders = (cursor?: string): Promise<PageOf<Order>> =>
+    this.#send("GET", `/orders?limit=500${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
   actions = (limit: number): Promise<PageOf<Action>> => this.#send("GET", `/actions?limit=${limit}`);
-  timeline = (from: Millis, stepMs: number): Promise<Timeline> => this.#send("GET", `/timeline?from=${from}&step_ms=${stepMs}`);
+  timeline = (from: Millis, stepMs: number): Promise<Timeline> =>
+    this.#send("GET", `/timeline?from=${from}&step_ms=${stepMs}`);
   waiting = (): Promise<Waiting> => this.#send("GET", "/waiting");
 }
 
@@ -246,5 +288,11 @@ function problemOf({ status, statusText }: Response, text: string): Problem {
   } catch {
     // Said below.
   }
-  return { type: "about:blank", title: statusText, status, code: `http_${status}`, detail: `The server answered ${status} ${statusText}.` };
+  return {
+    type: "about:blank",
+    title: statusText,
+    status,
+    code: `http_${status}`,
+    detail: `The server answered ${status} ${statusText}.`,
+  };
 }

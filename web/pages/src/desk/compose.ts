@@ -22,7 +22,7 @@ export class Compose extends Part {
     parts,
     css`
       :host { display: grid; grid-template-rows: auto minmax(0, 1fr); }
-      .tabs { display: flex; overflow-x: auto; scrollbar-width: none; border-bottom: 1px solid var(--sc-line); padding: 0 var(--sc-2); }
+      .tabs { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--sc-line); padding: 0 var(--sc-2); }
       .tabs button {
         display: flex; align-items: center; gap: 6px; min-height: 40px; padding: 0 10px; border: 0; border-bottom: 3px solid transparent; background: none; font-weight: 700;
         color: var(--sc-quiet); cursor: pointer;
@@ -66,7 +66,9 @@ export class Compose extends Part {
     if (!this.tabs().includes(tab)) return;
     this.tab = tab;
     await this.updateComplete;
-    const field = this.renderRoot.querySelector<HTMLElement>("form input:not([type=checkbox]), form textarea, form select");
+    const field = this.renderRoot.querySelector<HTMLElement>(
+      "form input:not([type=checkbox]), form textarea, form select",
+    );
     field?.focus();
     if (field instanceof HTMLInputElement) field.select();
     this.scrollIntoView({ block: "nearest" });
@@ -77,12 +79,21 @@ export class Compose extends Part {
     const tab = tabs.includes(this.tab) ? this.tab : tabs[0];
     if (tab === undefined) return html``;
     const forms: Readonly<Record<Tab, () => TemplateResult>> = {
-      sale: () => this.#sale(), banner: () => this.#banner(), timer: () => this.#timer(), poll: () => this.#poll(), units: () => this.#units(), video: () => this.#video(),
+      sale: () => this.#sale(),
+      banner: () => this.#banner(),
+      timer: () => this.#timer(),
+      poll: () => this.#poll(),
+      units: () => this.#units(),
+      video: () => this.#video(),
     };
     return html`
       <div class="tabs" role="tablist" aria-label=${texts.compose.title} @keydown=${(event: KeyboardEvent) => this.#step(event, tabs, tab)}>
-        ${tabs.map((it) => html`<button role="tab" id="tab-${it}" type="button" aria-controls="form" aria-selected=${it === tab} tabindex=${it === tab ? 0 : -1} @click=${() => (this.tab = it)}>
-          ${texts.compose.tabs[it]}${KEYS[it] === "" ? nothing : html`<kbd aria-hidden="true">${KEYS[it]}</kbd>`}</button>`)}
+        ${tabs.map(
+          (
+            it,
+          ) => html`<button role="tab" id="tab-${it}" type="button" aria-controls="form" aria-selected=${it === tab} tabindex=${it === tab ? 0 : -1} @click=${() => (this.tab = it)}>
+          ${texts.compose.tabs[it]}${KEYS[it] === "" ? nothing : html`<kbd aria-hidden="true">${KEYS[it]}</kbd>`}</button>`,
+        )}
       </div>
       <div id="form" role="tabpanel" aria-labelledby="tab-${tab}">${forms[tab]()}</div>`;
   }
@@ -106,9 +117,11 @@ export class Compose extends Part {
       <div class="fields">
         <label>${texts.compose.priceBy}<select .value=${this.by} @change=${(event: Event) => (this.by = (event.target as HTMLSelectElement).value === "price" ? "price" : "percent")}>
           <option value="price">${texts.compose.price}</option><option value="percent">${texts.compose.percent}</option></select></label>
-        ${this.by === "price"
-          ? html`<label>${texts.compose.priceIn(desk.currency)}<input name="price" inputmode="decimal" required autocomplete="off" /></label>`
-          : html`<label>${texts.compose.percentOff}<input name="percent" type="number" min="1" max="99" required /></label>`}
+        ${
+          this.by === "price"
+            ? html`<label>${texts.compose.priceIn(desk.currency)}<input name="price" inputmode="decimal" required autocomplete="off" /></label>`
+            : html`<label>${texts.compose.percentOff}<input name="percent" type="number" min="1" max="99" required /></label>`
+        }
         <label>${texts.compose.cap}<input name="cap" type="number" min="1" required placeholder=${units?.left ?? ""} /></label>
         <label>${texts.compose.perBuyer}<input name="each" type="number" min="1" value="1" required /></label>
       </div>
@@ -138,7 +151,8 @@ export class Compose extends Part {
     const { form, fields } = opened(event);
     const { desk } = this;
     const price_minor = this.by === "price" ? minorOf(fields("price"), desk.currency) : null;
-    if (this.by === "price" && price_minor === null) return desk.note("compose:sale", { tone: "bad", text: texts.compose.priceWrong });
+    if (this.by === "price" && price_minor === null)
+      return desk.note("compose:sale", { tone: "bad", text: texts.compose.priceWrong });
     const start = Number(fields("start"));
     const sale: NewSale = {
       product_id,
@@ -149,7 +163,12 @@ export class Compose extends Part {
       ...(fields("lasts") === "" ? {} : { duration_ms: Number(fields("lasts")) * 1_000 }),
     };
     const name = desk.nameOf(product_id);
-    void this.#do("compose:sale", form, () => desk.at.sell(sale), start > 0 ? texts.compose.done.armed(name) : texts.compose.done.sale(name));
+    void this.#do(
+      "compose:sale",
+      form,
+      () => desk.at.sell(sale),
+      start > 0 ? texts.compose.done.armed(name) : texts.compose.done.sale(name),
+    );
   }
 
   #banner(): TemplateResult {
@@ -179,7 +198,12 @@ export class Compose extends Part {
     const { desk } = this;
     return html`<form @submit=${(event: SubmitEvent) => {
       const { form, fields } = opened(event);
-      void this.#do("compose:timer", form, () => desk.at.startTimer(fields("label"), Number(fields("lasts")) * 1_000), texts.compose.done.timer);
+      void this.#do(
+        "compose:timer",
+        form,
+        () => desk.at.startTimer(fields("label"), Number(fields("lasts")) * 1_000),
+        texts.compose.done.timer,
+      );
     }}>
       <label>${texts.compose.timerLabel}<input name="label" maxlength="100" required autocomplete="off" /></label>
       <div class="fields">
@@ -194,9 +218,17 @@ export class Compose extends Part {
     const { desk } = this;
     return html`<form @submit=${(event: SubmitEvent) => {
       const { form, fields } = opened(event);
-      const choices = fields("choices").split("\n").map((it) => it.trim()).filter((it) => it !== "");
+      const choices = fields("choices")
+        .split("\n")
+        .map((it) => it.trim())
+        .filter((it) => it !== "");
       const lasts = fields("lasts") === "" ? undefined : Number(fields("lasts")) * 1_000;
-      void this.#do("compose:poll", form, () => desk.at.openPoll(fields("question"), choices, lasts), texts.compose.done.poll);
+      void this.#do(
+        "compose:poll",
+        form,
+        () => desk.at.openPoll(fields("question"), choices, lasts),
+        texts.compose.done.poll,
+      );
     }}>
       <label>${texts.compose.question}<input name="question" maxlength="200" required autocomplete="off" /></label>
       <div class="beside">
@@ -213,20 +245,27 @@ export class Compose extends Part {
     const units = product === null ? undefined : desk.show.gauge(`stock:${product.product_id}`).get();
     const position = product === null ? 0 : (desk.show.scene.get()?.lineup[product.product_id]?.position ?? 0);
     return html`
-      ${product === null
-        ? nothing
-        : html`<form @submit=${(event: SubmitEvent) => {
-            const { form, fields } = opened(event);
-            const all = Number(fields("units"));
-            void this.#do("compose:units", form, () => desk.at.list(product.product_id, all, position), texts.compose.done.units(fullName(product), count(all)));
-          }}>
+      ${
+        product === null
+          ? nothing
+          : html`<form @submit=${(event: SubmitEvent) => {
+              const { form, fields } = opened(event);
+              const all = Number(fields("units"));
+              void this.#do(
+                "compose:units",
+                form,
+                () => desk.at.list(product.product_id, all, position),
+                texts.compose.done.units(fullName(product), count(all)),
+              );
+            }}>
             <div class="fields">
               <div class="wide">${this.#products()}</div>
               <label class="narrow">${texts.compose.allocate}<input name="units" type="number" min="0" required placeholder=${units === undefined ? "" : allOf(units)} /></label>
               ${this.#send("compose:units", texts.compose.allocateDo)}
             </div>
             ${this.note("compose:units")}
-          </form>`}
+          </form>`
+      }
       <form @submit=${(event: SubmitEvent) => this.#add(event)}>
         <div class="fields">
           <label class="wide">${texts.compose.sku}<input name="sku" required autocomplete="off" spellcheck="false" /></label>
@@ -263,7 +302,13 @@ export class Compose extends Part {
     return html`<form @submit=${(event: SubmitEvent) => {
       const { form, fields } = opened(event);
       const address = fields("video").trim();
-      void this.#do("compose:video", form, async () => desk.about.set(await desk.at.setVideo(address === "" ? null : address)), texts.compose.done.video, false);
+      void this.#do(
+        "compose:video",
+        form,
+        async () => desk.about.set(await desk.at.setVideo(address === "" ? null : address)),
+        texts.compose.done.video,
+        false,
+      );
     }}>
       <label>${texts.compose.video}<input name="video" maxlength="2000" autocomplete="off" spellcheck="false" .value=${desk.about.get()?.video_url ?? ""} /></label>
       <p class="quiet">${texts.compose.videoHelp}</p>
@@ -276,7 +321,13 @@ export class Compose extends Part {
     return html`<button class="button money send" aria-disabled=${this.isBusy(place)}>${label}</button>`;
   }
 
-  async #do(place: string, form: HTMLFormElement, command: () => Promise<unknown>, done: string, isEmptied = true): Promise<void> {
+  async #do(
+    place: string,
+    form: HTMLFormElement,
+    command: () => Promise<unknown>,
+    done: string,
+    isEmptied = true,
+  ): Promise<void> {
     const isDone = await this.desk.run(place, command, { done: () => done });
     if (isDone && isEmptied) form.reset();
   }
@@ -289,4 +340,3 @@ function opened(event: SubmitEvent): { form: HTMLFormElement; fields: (name: str
   const data = new FormData(form);
   return { form, fields: (name) => String(data.get(name) ?? "") };
 }
-

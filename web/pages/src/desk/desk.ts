@@ -1,10 +1,37 @@
 import {
-  type Action as LatestAction, type ConnectionState, connect, type Entry, type Order, type OrderId, type OverlayId, type PollId, type PollResult, type ProductId,
-  RefusedError, type Role, type Sale, type SaleId, type Scene, type Show, type ShowId, UnansweredError, type Units, type Unsubscribe,
+  type Action as LatestAction,
+  type ConnectionState,
+  connect,
+  type Entry,
+  type Order,
+  type OrderId,
+  type OverlayId,
+  type PollId,
+  type PollResult,
+  type ProductId,
+  RefusedError,
+  type Role,
+  type Sale,
+  type SaleId,
+  type Scene,
+  type Show,
+  type ShowId,
+  UnansweredError,
+  type Units,
+  type Unsubscribe,
 } from "@showcart/sdk";
 import { count } from "../design/format.js";
 import { desk as texts } from "../texts/desk.en.js";
-import { type Action, Api, type DeskSale, type DeskShow, type Pinned, type ShowApi, type TimelinePoint, type Waiting } from "./api.js";
+import {
+  type Action,
+  Api,
+  type DeskSale,
+  type DeskShow,
+  type Pinned,
+  type ShowApi,
+  type TimelinePoint,
+  type Waiting,
+} from "./api.js";
 import { Cell } from "./cell.js";
 import { Reading } from "./reading.js";
 
@@ -64,7 +91,11 @@ export class Desk {
   readonly unread = new Cell<ReadonlySet<Part>>(new Set());
   readonly notes = new Cell<ReadonlyMap<string, Note>>(new Map());
   readonly busy = new Cell<ReadonlySet<string>>(new Set());
-  readonly lastPoll = new Cell<{ readonly question: string; readonly choices: readonly string[]; readonly result: PollResult } | null>(null);
+  readonly lastPoll = new Cell<{
+    readonly question: string;
+    readonly choices: readonly string[];
+    readonly result: PollResult;
+  } | null>(null);
   /** The product of the line-up that keys and forms mean. */
   readonly chosen = new Cell<ProductId | null>(null);
   /** Is said aloud. */
@@ -143,7 +174,11 @@ export class Desk {
    * Does what somebody asked for at a place, and says there what came of it. `stale` says what happened instead when somebody
    * else was first; null means that all is as it was wanted.
    */
-  async run<T>(place: string, command: () => Promise<T>, { done, stale }: { done?: (result: T) => string; stale?: () => Promise<string | null> } = {}): Promise<boolean> {
+  async run<T>(
+    place: string,
+    command: () => Promise<T>,
+    { done, stale }: { done?: (result: T) => string; stale?: () => Promise<string | null> } = {},
+  ): Promise<boolean> {
     if (this.busy.get().has(place)) return false;
     this.#busy(place, true);
     this.note(place, null);
@@ -164,7 +199,12 @@ export class Desk {
       if (text !== null) this.note(place, { tone: "stale", text });
       return text === null;
     }
-    const text = error instanceof RefusedError ? error.problem.detail : error instanceof UnansweredError ? texts.said.unanswered : texts.said.network;
+    const text =
+      error instanceof RefusedError
+        ? error.problem.detail
+        : error instanceof UnansweredError
+          ? texts.said.unanswered
+          : texts.said.network;
     this.note(place, { tone: "bad", text });
     return false;
   }
@@ -192,18 +232,24 @@ export class Desk {
     const seen = this.pinned.get();
     if (!this.canStage || !this.isLive || seen === null) return;
     if (seen.pin?.product.product_id === product) return this.unpin();
-    await this.run("pin", async () => this.#pinIs(await this.at.pin(product, seen.version)), { stale: () => this.#stalePin(product) });
+    await this.run("pin", async () => this.#pinIs(await this.at.pin(product, seen.version)), {
+      stale: () => this.#stalePin(product),
+    });
   }
 
   async unpin(): Promise<void> {
     const seen = this.pinned.get();
     if (!this.canStage || !this.isLive || seen === null || seen.pin === null) return;
-    await this.run("pin", async () => this.#pinIs(await this.at.unpin(seen.version)), { stale: () => this.#stalePin(null) });
+    await this.run("pin", async () => this.#pinIs(await this.at.unpin(seen.version)), {
+      stale: () => this.#stalePin(null),
+    });
   }
 
   async endSale(sale: SaleId): Promise<void> {
     const seen = this.sales.get().get(sale);
-    await this.run(`sale:${sale}`, async () => this.#saleIs(await this.at.endSale(sale, seen?.version)), { stale: () => this.#staleSale(sale, seen) });
+    await this.run(`sale:${sale}`, async () => this.#saleIs(await this.at.endSale(sale, seen?.version)), {
+      stale: () => this.#staleSale(sale, seen),
+    });
   }
 
   /** Ends what runs, whatever anybody changed meanwhile: therefore without versions. */
@@ -214,7 +260,10 @@ export class Desk {
     await this.run(
       "red",
       async () => {
-        const asked = [...sales.map(async (it) => this.#saleIs(await this.at.endSale(it))), this.at.unpin().then((it) => this.#pinIs(it))];
+        const asked = [
+          ...sales.map(async (it) => this.#saleIs(await this.at.endSale(it))),
+          this.at.unpin().then((it) => this.#pinIs(it)),
+        ];
         const failed = (await Promise.allSettled(asked)).find((it) => it.status === "rejected");
         if (failed !== undefined) throw failed.reason;
         return sales.length;
@@ -237,7 +286,10 @@ export class Desk {
   /** What an action was about, in words. */
   whatOf({ what }: { readonly what: string }): string {
     // A sale's new cap comes as "sal_…: 12".
-    return what.replace(/^(?:sal|ovl|pol|ord|shw)_[0-9a-f]+/, (id) => this.#names.get(id) ?? (id.startsWith("shw_") ? "" : `…${id.slice(-6)}`));
+    return what.replace(
+      /^(?:sal|ovl|pol|ord|shw)_[0-9a-f]+/,
+      (id) => this.#names.get(id) ?? (id.startsWith("shw_") ? "" : `…${id.slice(-6)}`),
+    );
   }
 
   nameOf(product: ProductId): string {
@@ -257,7 +309,10 @@ export class Desk {
     this.#readings.orders.want(0);
     this.#readings.timeline.want(0);
     this.#readings.waiting.want(0);
-    void this.at.read().then((it) => this.about.set(it), () => this.#later(2_000, () => this.#connected(state)));
+    void this.at.read().then(
+      (it) => this.about.set(it),
+      () => this.#later(2_000, () => this.#connected(state)),
+    );
   }
 
   #heard(entry: Entry): void {
@@ -296,7 +351,11 @@ export class Desk {
     this.#readings.actions.want();
     // A new cap is told by this alone.
     if (action.action.startsWith("sale.")) this.#readings.sales.want();
-    if (action.action === "video.set") void this.at.read().then((it) => this.about.set(it), () => {});
+    if (action.action === "video.set")
+      void this.at.read().then(
+        (it) => this.about.set(it),
+        () => {},
+      );
   }
 
   #remember(scene: Scene): void {
@@ -344,7 +403,8 @@ export class Desk {
     const [sales, by] = await Promise.all([this.at.sales(), this.#who("sale.")]);
     const sale = sales.find((it) => it.sale_id === id);
     for (const it of sales) this.#saleIs(it);
-    if (sale === undefined || sale.state === "ended") return sale?.ended_reason === "by_time" ? texts.said.stale.saleOver : texts.said.stale.saleEnded(by);
+    if (sale === undefined || sale.state === "ended")
+      return sale?.ended_reason === "by_time" ? texts.said.stale.saleOver : texts.said.stale.saleEnded(by);
     if (seen?.state === "armed" && sale.state === "running") return texts.said.stale.saleStarted;
     return texts.said.stale.saleChanged(count(sale.cap), by);
   }
@@ -393,9 +453,10 @@ export class Desk {
 
   /** The list begins with the oldest, so all of it is read once, and later from the last page on. */
   async #readOrders(): Promise<void> {
-    for (let cursor = this.#ordersFrom; ; ) {
+    for (let cursor = this.#ordersFrom; ;) {
       const { items, next_cursor } = await this.at.orders(cursor);
-      for (const order of items) this.#orders.set(order.order_id, { order, late: this.#orders.get(order.order_id)?.late ?? false });
+      for (const order of items)
+        this.#orders.set(order.order_id, { order, late: this.#orders.get(order.order_id)?.late ?? false });
       if (next_cursor === undefined) break;
       cursor = next_cursor;
       this.#ordersFrom = next_cursor;
@@ -407,10 +468,30 @@ export class Desk {
     const known = this.#orders.get(data.order_id)?.order;
     const lines = data.lines.map((it) => ({ ...it, returned: 0 }));
     const { order_id, hold_id, buyer, amount_minor, currency, test } = data;
-    const payment = { payment_id: "pay_", state: "succeeded", intent_id: null, client_secret: null, provider_url: "", deadline: null, line: null } as const;
+    const payment = {
+      payment_id: "pay_",
+      state: "succeeded",
+      intent_id: null,
+      client_secret: null,
+      provider_url: "",
+      deadline: null,
+      line: null,
+    } as const;
     const order: Order = {
-      show_id: this.show.id as ShowId, payment, created_at: at, ...known, order_id, hold_id, buyer, state: "paid", lines, amount_minor, currency,
-      refunded_minor: known?.refunded_minor ?? 0, paid_at: at, test,
+      show_id: this.show.id as ShowId,
+      payment,
+      created_at: at,
+      ...known,
+      order_id,
+      hold_id,
+      buyer,
+      state: "paid",
+      lines,
+      amount_minor,
+      currency,
+      refunded_minor: known?.refunded_minor ?? 0,
+      paid_at: at,
+      test,
     };
     this.#orders.set(order_id, { order, late: data.late });
     this.#tellOrders();
@@ -436,8 +517,12 @@ export class Desk {
     this.#later(50, () => {
       this.#telling = false;
       for (const { order } of this.#orders.values()) this.#names.set(order.order_id, order.buyer);
-      const all = [...this.#orders.values()].filter(({ order }) => order.state === "paid" || order.state === "unfulfilled");
-      all.sort((one, other) => (other.order.paid_at ?? other.order.created_at) - (one.order.paid_at ?? one.order.created_at));
+      const all = [...this.#orders.values()].filter(
+        ({ order }) => order.state === "paid" || order.state === "unfulfilled",
+      );
+      all.sort(
+        (one, other) => (other.order.paid_at ?? other.order.created_at) - (one.order.paid_at ?? one.order.created_at),
+      );
       this.orders.set(all.slice(0, ORDERS_MAX));
       this.ordersBefore.set(Math.max(0, all.length - ORDERS_MAX));
     });
@@ -463,7 +548,9 @@ export class Desk {
 /** The line-up in its order. */
 export function listed(scene: Scene): ProductId[] {
   const entries = Object.entries(scene.lineup) as [ProductId, Scene["lineup"][ProductId]][];
-  return entries.sort(([one, a], [other, b]) => (a?.position ?? 0) - (b?.position ?? 0) || (one < other ? -1 : 1)).map(([id]) => id);
+  return entries
+    .sort(([one, a], [other, b]) => (a?.position ?? 0) - (b?.position ?? 0) || (one < other ? -1 : 1))
+    .map(([id]) => id);
 }
 
 export function fullName({ title, variant }: { readonly title: string; readonly variant: string | null }): string {

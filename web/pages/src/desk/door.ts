@@ -10,7 +10,14 @@ import { claimsOf, type Session } from "./session.js";
 
 /** The way in: a token, then a show from the list, or a new one. `showcart-enter` brings the session. */
 export class Door extends LitElement {
-  static override properties = { server: {}, session: { attribute: false }, shows: { state: true }, problem: { state: true }, busy: { state: true }, all: { state: true } };
+  static override properties = {
+    server: {},
+    session: { attribute: false },
+    shows: { state: true },
+    problem: { state: true },
+    busy: { state: true },
+    all: { state: true },
+  };
   static override styles = [
     base,
     controls,
@@ -91,7 +98,7 @@ export class Door extends LitElement {
     await this.#try(async () => {
       const api = new Api(session.server, session.token);
       const shows: DeskShow[] = [];
-      for (let cursor: string | undefined; ; ) {
+      for (let cursor: string | undefined; ;) {
         const { items, next_cursor } = await api.shows(cursor);
         shows.push(...items);
         if (next_cursor === undefined) break;
@@ -112,9 +119,13 @@ export class Door extends LitElement {
       <section>
         <h2>${texts.door.choose}</h2>
         ${shown.length === 0 ? html`<p class="quiet">${texts.door.none}</p>` : nothing}
-        <ul>${repeat(shown, (it) => it.show_id, (it) => html`<li><button @click=${() => this.#enter(session, it.show_id)}>
+        <ul>${repeat(
+          shown,
+          (it) => it.show_id,
+          (it) => html`<li><button @click=${() => this.#enter(session, it.show_id)}>
           <span class="title">${it.title}</span><span class="when">${dayAndTime(it.started_at ?? it.scheduled_at ?? it.created_at)}</span>
-          <span class="badge ${it.state === "live" ? "on-air" : ""}">${texts.state[it.state]}</span></button></li>`)}</ul>
+          <span class="badge ${it.state === "live" ? "on-air" : ""}">${texts.state[it.state]}</span></button></li>`,
+        )}</ul>
         ${shown.length < shows.length ? html`<button class="button" @click=${() => (this.all = true)}>${texts.door.unfinished}</button>` : nothing}
       </section>
       <section>
@@ -136,7 +147,10 @@ export class Door extends LitElement {
     const data = new FormData(event.currentTarget as HTMLFormElement);
     void this.#try(async () => {
       const made = await new Api(session.server, session.token).makeShow({
-        title: String(data.get("title")), currency: String(data.get("currency")).toUpperCase(), guests_vote: data.has("guests"), test: data.has("test"),
+        title: String(data.get("title")),
+        currency: String(data.get("currency")).toUpperCase(),
+        guests_vote: data.has("guests"),
+        test: data.has("test"),
       });
       this.#enter(session, made.show_id);
     });
@@ -154,7 +168,11 @@ export class Door extends LitElement {
       await run();
     } catch (error) {
       const isForOneShow = error instanceof RefusedError && error.problem.status === 403;
-      this.problem = isForOneShow ? texts.door.oneShow : error instanceof RefusedError ? error.problem.detail : texts.said.network;
+      this.problem = isForOneShow
+        ? texts.door.oneShow
+        : error instanceof RefusedError
+          ? error.problem.detail
+          : texts.said.network;
     } finally {
       this.busy = false;
     }

@@ -61,7 +61,9 @@ function byMinute(points: readonly TimelinePoint[], of: (all: readonly TimelineP
     minutes.set(minute, [...(minutes.get(minute) ?? []), point]);
   }
   const end = Math.floor(last.at / MINUTE_MS);
-  return Array.from({ length: MINUTES }, (_, index) => minutes.get(end - MINUTES + 1 + index)).map((all) => (all === undefined ? null : of(all)));
+  return Array.from({ length: MINUTES }, (_, index) => minutes.get(end - MINUTES + 1 + index)).map((all) =>
+    all === undefined ? null : of(all),
+  );
 }
 
 /** Each minute's own part of what was sold so far. Refunds may make it negative; then nothing is drawn. */

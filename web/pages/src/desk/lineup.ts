@@ -32,7 +32,12 @@ export class Lineup extends Part {
     const products = scene === null ? [] : listed(scene);
     if (products.length === 0) return html`<p class="empty">${texts.lineup.empty}</p>`;
     return html`<ol @keydown=${(event: KeyboardEvent) => this.#keys(event)}>
-      ${repeat(products, (it) => it, (it, index) => html`<showcart-desk-product role="listitem" .desk=${this.desk} .product=${it} .place=${index + 1}></showcart-desk-product>`)}
+      ${repeat(
+        products,
+        (it) => it,
+        (it, index) =>
+          html`<showcart-desk-product role="listitem" .desk=${this.desk} .product=${it} .place=${index + 1}></showcart-desk-product>`,
+      )}
     </ol>`;
   }
 
@@ -53,7 +58,9 @@ export class Lineup extends Part {
     if (next === undefined) return;
     this.desk.chosen.set(next);
     void this.updateComplete.then(() => {
-      const row = [...this.renderRoot.querySelectorAll("showcart-desk-product")].find((it) => (it as Product).product === next) as Product | undefined;
+      const row = [...this.renderRoot.querySelectorAll("showcart-desk-product")].find(
+        (it) => (it as Product).product === next,
+      ) as Product | undefined;
       row?.scrollIntoView({ block: "nearest" });
       void row?.updateComplete.then(() => row.renderRoot.querySelector<HTMLElement>(".choose")?.focus());
     });
@@ -69,23 +76,23 @@ class Product extends Part {
     parts,
     css`
       .line {
-        display: grid; grid-template-columns: 22px 40px minmax(0, 1fr) 120px auto; gap: 2px var(--sc-3); align-items: center; padding: 7px var(--sc-4) 7px var(--sc-3);
-        border-bottom: 1px solid var(--sc-line); border-left: 4px solid transparent;
+        display: grid; grid-template-columns: 22px 40px minmax(0, 1fr) 140px auto; gap: 2px 10px; align-items: center; padding: 7px var(--sc-4) 7px var(--sc-3);
+        border-bottom: 1px solid var(--sc-line);
       }
-      .line.chosen { background: var(--sc-sunk); border-left-color: var(--sc-line-strong); }
-      .line.pinned { border-left-color: var(--sc-signal); }
+      .line.chosen { background: var(--sc-sunk); box-shadow: inset 4px 0 0 var(--sc-line-strong); }
+      .line.pinned { box-shadow: inset 4px 0 0 var(--sc-signal); }
       showcart-picture { width: 40px; }
       .choose { display: grid; gap: 1px; padding: 2px 0; border: 0; background: none; text-align: left; cursor: pointer; min-height: 36px; align-content: center; min-width: 0; }
       .choose .name { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; line-height: 1.2; }
       .units { display: grid; gap: 3px; }
-      .units .rest { font-size: 0.75rem; }
+      .units .rest { font-size: 0.75rem; white-space: nowrap; letter-spacing: -0.01em; }
       .units svg { width: 100%; height: 5px; }
       .units .sold { fill: var(--sc-money-fill); }
       .units .held { fill: var(--sc-scarce-fill); }
       .units rect.rest { fill: var(--sc-line); }
       .out { color: var(--sc-signal-text); font-weight: 700; }
       .do { display: flex; gap: 6px; }
-      .do .button { padding-inline: var(--sc-2); width: 60px; }
+      .do .button { padding-inline: var(--sc-1); width: 54px; }
       .do .pin { width: 72px; }
       .pin[aria-pressed="true"] { background: var(--sc-signal-fill); color: var(--sc-signal-on); border-color: transparent; }
       .pin[aria-pressed="true"]:hover:not([aria-disabled="true"]) { background: var(--sc-signal-fill); text-decoration: underline; }
@@ -104,7 +111,16 @@ class Product extends Part {
 
   protected sources(): readonly Observable<unknown>[] {
     const { show, pinned, chosen, busy, role } = this.desk;
-    return [show.part("lineup"), show.part("sales"), show.part("show"), show.gauge(`stock:${this.product}`), pinned, chosen, busy, role];
+    return [
+      show.part("lineup"),
+      show.part("sales"),
+      show.part("show"),
+      show.gauge(`stock:${this.product}`),
+      pinned,
+      chosen,
+      busy,
+      role,
+    ];
   }
 
   protected override render(): TemplateResult {
@@ -132,13 +148,17 @@ class Product extends Part {
         <span class="rest quiet">${texts.lineup.rest(count(in_checkout), count(sold))}</span>
       </div>
       <div class="do">
-        ${desk.canStage
-          ? html`<button class="button pin" aria-pressed=${isPinned} aria-disabled=${!desk.isLive || this.isBusy("pin")} aria-label=${isPinned ? texts.lineup.unpinNamed(card.title) : texts.lineup.pinNamed(card.title)}
+        ${
+          desk.canStage
+            ? html`<button class="button pin" aria-pressed=${isPinned} aria-disabled=${!desk.isLive || this.isBusy("pin")} aria-label=${isPinned ? texts.lineup.unpinNamed(card.title) : texts.lineup.pinNamed(card.title)}
               @click=${() => void desk.togglePin(this.product)}>${isPinned ? texts.lineup.unpin : texts.lineup.pin}</button>`
-          : nothing}
-        ${desk.canSell
-          ? html`<button class="button" aria-label=${texts.lineup.sellNamed(card.title)} @click=${() => this.#sell()}>${texts.lineup.sell}</button>`
-          : nothing}
+            : nothing
+        }
+        ${
+          desk.canSell
+            ? html`<button class="button" aria-label=${texts.lineup.sellNamed(card.title)} @click=${() => this.#sell()}>${texts.lineup.sell}</button>`
+            : nothing
+        }
       </div>
     </div>`;
   }

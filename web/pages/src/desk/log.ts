@@ -30,10 +30,18 @@ export class Log extends Part {
   protected override render(): TemplateResult {
     const actions = this.desk.actions.get();
     if (actions.length === 0) return html`<p class="empty">${texts.log.none}</p>`;
-    return html`<ol>${repeat(actions, (it) => it.number, (it) => html`<li data-action=${it.action}><time>${timeOfDay(it.at)}</time><p>${sentence(this.desk, it)}</p></li>`)}</ol>`;
+    return html`<ol>${repeat(
+      actions,
+      (it) => it.number,
+      (it) => html`<li data-action=${it.action}><time>${timeOfDay(it.at)}</time><p>${sentence(this.desk, it)}</p></li>`,
+    )}</ol>`;
   }
 }
 customElements.define("showcart-desk-log", Log);
+
+/** The same for ears. */
+export const spoken = (desk: Desk, action: Pick<Action, "by" | "action" | "what">): string =>
+  `${action.by} ${texts.log.actions[action.action] ?? action.action} ${desk.whatOf(action)}`;
 
 /** "hanna pinned The lamp". An action that is newer than this page is told by the server's word. */
 export function sentence(desk: Desk, action: Pick<Action, "by" | "action" | "what">): TemplateResult {

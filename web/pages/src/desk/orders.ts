@@ -54,7 +54,11 @@ export class Orders extends Part {
     const orders = this.desk.orders.get();
     const older = this.desk.ordersBefore.get();
     if (orders.length === 0) return html`<p class="empty">${texts.orders.none}</p>`;
-    return html`<ol>${repeat(orders, (it) => it.order.order_id, (it) => this.#order(it))}</ol>
+    return html`<ol>${repeat(
+      orders,
+      (it) => it.order.order_id,
+      (it) => this.#order(it),
+    )}</ol>
       ${older === 0 ? nothing : html`<p class="empty">${texts.orders.older(count(older))}</p>`}`;
   }
 
@@ -63,7 +67,9 @@ export class Orders extends Part {
     const isOpen = this.opened === order.order_id;
     const place = `order:${order.order_id}`;
     const left = order.amount_minor - order.refunded_minor;
-    const things = order.lines.map((it) => texts.orders.line(count(it.quantity), desk.nameOf(it.product_id))).join(", ");
+    const things = order.lines
+      .map((it) => texts.orders.line(count(it.quantity), desk.nameOf(it.product_id)))
+      .join(", ");
     return html`<li class=${isOpen ? "open" : ""} data-order=${order.order_id}>
       <div class="head">
         <time>${timeOfDay(order.paid_at ?? order.created_at)}</time>
@@ -75,9 +81,11 @@ export class Orders extends Part {
           ${order.refunded_minor > 0 && left > 0 ? html`<p class="back">${texts.orders.refunded(money(order.refunded_minor, order.currency))}</p>` : nothing}
         </div>
         <p class="figures amount">${money(order.amount_minor, order.currency)}</p>
-        ${desk.canSell && left > 0 && order.state === "paid"
-          ? html`<button class="button" aria-expanded=${isOpen} aria-label=${texts.orders.refundNamed(order.buyer)} @click=${() => this.#open(order, isOpen)}>${texts.orders.refund}</button>`
-          : html`<span class="back">${left === 0 ? texts.orders.allRefunded : nothing}</span>`}
+        ${
+          desk.canSell && left > 0 && order.state === "paid"
+            ? html`<button class="button" aria-expanded=${isOpen} aria-label=${texts.orders.refundNamed(order.buyer)} @click=${() => this.#open(order, isOpen)}>${texts.orders.refund}</button>`
+            : html`<span class="back">${left === 0 ? texts.orders.allRefunded : nothing}</span>`
+        }
       </div>
       ${isOpen ? this.#form(order, left) : nothing}
       ${this.note(place)}
@@ -88,17 +96,23 @@ export class Orders extends Part {
     this.opened = isOpen ? null : order.order_id;
     this.amount = typed(order.amount_minor - order.refunded_minor, order.currency);
     this.desk.note(`order:${order.order_id}`, null);
-    if (!isOpen) void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLInputElement>("form input")?.select());
+    if (!isOpen)
+      void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLInputElement>("form input")?.select());
   }
 
   #form(order: Order, left: number): TemplateResult {
     const minor = minorOf(this.amount, order.currency);
-    const wrong = minor === null || minor === 0 ? texts.orders.amountWrong : minor > left ? texts.orders.tooMuch(money(left, order.currency)) : null;
+    const wrong =
+      minor === null || minor === 0
+        ? texts.orders.amountWrong
+        : minor > left
+          ? texts.orders.tooMuch(money(left, order.currency))
+          : null;
     const twice = () => this.renderRoot.querySelector<Twice>("showcart-twice");
     return html`<form @submit=${(event: SubmitEvent) => {
-        event.preventDefault();
-        twice()?.press();
-      }} @keydown=${(event: KeyboardEvent) => event.key === "Escape" && this.#close(order.order_id)}>
+      event.preventDefault();
+      twice()?.press();
+    }} @keydown=${(event: KeyboardEvent) => event.key === "Escape" && this.#close(order.order_id)}>
       <div class="fields">
         <label>${texts.orders.amount(order.currency)}<input name="amount" inputmode="decimal" autocomplete="off" .value=${this.amount} @input=${(event: Event) => (this.amount = (event.target as HTMLInputElement).value)} /></label>
         <label class="check"><input type="checkbox" name="restock" />${texts.orders.restock}</label>
@@ -114,7 +128,9 @@ export class Orders extends Part {
 
   #close(order: OrderId): void {
     this.opened = null;
-    void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLElement>(`[data-order="${order}"] button`)?.focus());
+    void this.updateComplete.then(() =>
+      this.renderRoot.querySelector<HTMLElement>(`[data-order="${order}"] button`)?.focus(),
+    );
   }
 
   async #refund(order: Order, minor: number, left: number): Promise<void> {

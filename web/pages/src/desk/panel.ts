@@ -1,4 +1,4 @@
-import type { Observable } from "@showcart/sdk";
+import type { Action, Observable, Unsubscribe } from "@showcart/sdk";
 import { css, html, nothing, type TemplateResult } from "lit";
 import { base, controls } from "../design/styles.js";
 import { desk as texts } from "../texts/desk.en.js";
@@ -12,12 +12,14 @@ import "./figures.js";
 import { deepest } from "./focus.js";
 import "./head.js";
 import type { Head } from "./head.js";
+import { read, write } from "./kept.js";
 import "./lineup.js";
 import type { Lineup } from "./lineup.js";
-import "./log.js";
+import { spoken } from "./log.js";
 import "./orders.js";
 import { Part } from "./part.js";
 import "./problems.js";
+import { claimsOf } from "./session.js";
 
 type View = "air" | "lineup" | "compose" | "side";
 const VIEWS: readonly View[] = ["air", "lineup", "compose", "side"];
@@ -56,6 +58,7 @@ export class Panel extends Part {
       h2 { display: flex; align-items: center; justify-content: space-between; min-height: 34px; padding: 4px var(--sc-4); border-bottom: 1px solid var(--sc-line); font-size: var(--sc-size-2); letter-spacing: -0.01em; }
       h2 .hint { font-size: 0.75rem; font-weight: 400; color: var(--sc-quiet); }
       .body { overflow-y: auto; overflow-x: hidden; scrollbar-width: thin; min-height: 0; }
+      .compose { grid-template-rows: minmax(0, 1fr); }
       .compose .body { height: 264px; }
       .signal .note { padding-block: 4px; background: var(--sc-card); }
       nav { display: none; }
@@ -113,8 +116,12 @@ export class Panel extends Part {
   constructor() {
     super();
     this.view = "air";
-    this.theme = document.documentElement.dataset["theme"] === "dark" || (document.documentElement.dataset["theme"] === undefined && matchMedia("(prefers-color-scheme: dark)").matches) ? "dark" : "light";
-    this.singleKeys = localStorage.getItem(SINGLE) !== "off";
+    this.theme =
+      document.documentElement.dataset["theme"] === "dark" ||
+      (document.documentElement.dataset["theme"] === undefined && matchMedia("(prefers-color-scheme: dark)").matches)
+        ? "dark"
+        : "light";
+    this.singleKeys = read("localStorage", SINGLE) !== "off";
   }
 
   protected sources(): readonly Observable<unknown>[] {
@@ -124,11 +131,22 @@ export class Panel extends Part {
 
   override connectedCallback(): void {
     super.connectedCallback();
+    this.#unheard = this.desk.show.gauge("action").subscribe(this.#acted);
     addEventListener("keydown", this.#down);
     addEventListener("keyup", this.#up);
   }
 
+  /** What others do is told; what one does oneself is seen. */
+  readonly #acted = (action: Action | undefined): void => {
+    const isNews = action !== undefined && this.#latest !== undefined;
+    this.#latest = action;
+    if (isNews && action.by !== claimsOf(this.desk.api.token).sub) this.desk.say(spoken(this.desk, action));
+  };
+  #latest: Action | undefined;
+  #unheard: Unsubscribe = () => {};
+
   override disconnectedCallback(): void {
+    this.#unheard();
     removeEventListener("keydown", this.#down);
     removeEventListener("keyup", this.#up);
     clearTimeout(this.#held);
@@ -148,7 +166,7 @@ export class Panel extends Part {
         <div class="tools">
           <button class="button bare" @click=${() => this.#dialog("keys")?.showModal()}>${texts.top.keys} <kbd aria-hidden="true" class="key">?</kbd></button>
           <button class="button bare icon" aria-label=${this.theme === "dark" ? texts.top.toLight : texts.top.toDark} @click=${() => this.#turn()}>${this.theme === "dark" ? icons.light : icons.dark}</button>
-          <button class="button bare" @click=${() => this.dispatchEvent(new Event("showcart-leave"))}>${texts.top.leave}</button>
+          <button class="button bare" @click=${() => this.dispatchEvent(new Event("showcart-leave"))}>${claimsOf(this.desk.api.token).show === null ? texts.top.leave : texts.door.signOut}</button>
         </div>
       </div>
       <main class="columns">
@@ -163,9 +181,11 @@ export class Panel extends Part {
             <h2 id="h-lineup">${texts.lineup.title} <span class="hint">${texts.lineup.hint}</span></h2>
             <div class="body"><showcart-desk-lineup .desk=${desk}></showcart-desk-lineup></div>
           </section>
-          ${desk.canStage
-            ? html`<section class="compose" data-home tabindex="-1" aria-label=${texts.compose.title}><span hidden></span><div class="body"><showcart-desk-compose .desk=${desk}></showcart-desk-compose></div></section>`
-            : nothing}
+          ${
+            desk.canStage
+              ? html`<section class="compose" data-home tabindex="-1" aria-label=${texts.compose.title}><div class="body"><showcart-desk-compose .desk=${desk}></showcart-desk-compose></div></section>`
+              : nothing
+          }
         </div>
         <div class="column side">
           <section class="side" aria-label=${texts.figures.title}><showcart-desk-figures .desk=${desk}></showcart-desk-figures></section>
@@ -193,10 +213,21 @@ export class Panel extends Part {
   #keys(): TemplateResult {
     const { list } = texts.keys;
     const all: readonly (readonly [keys: readonly string[], text: string, isOffered: boolean])[] = [
-      [["1", "9"], list.pin, this.desk.canStage], [["U"], list.unpin, this.desk.canStage], [["↑", "↓"], list.choose, true], [["P"], list.pinChosen, this.desk.canStage],
-      [["S"], list.sale, this.desk.canSell], [["A"], list.units, this.desk.canSell], [["B"], list.banner, this.desk.canStage], [["T"], list.timer, this.desk.canStage],
-      [["Q"], list.poll, this.desk.canStage], [["C"], list.closePoll, this.desk.canStage], [["O"], list.orders, true], [["W"], list.problems, true],
-      [["X"], list.red, this.desk.canSell], [["Esc"], list.leave, true], [["?"], list.help, true],
+      [["1", "9"], list.pin, this.desk.canStage],
+      [["U"], list.unpin, this.desk.canStage],
+      [["↑", "↓"], list.choose, true],
+      [["P"], list.pinChosen, this.desk.canStage],
+      [["S"], list.sale, this.desk.canSell],
+      [["A"], list.units, this.desk.canSell],
+      [["B"], list.banner, this.desk.canStage],
+      [["T"], list.timer, this.desk.canStage],
+      [["Q"], list.poll, this.desk.canStage],
+      [["C"], list.closePoll, this.desk.canStage],
+      [["O"], list.orders, true],
+      [["W"], list.problems, true],
+      [["X"], list.red, this.desk.canSell],
+      [["Esc"], list.leave, true],
+      [["?"], list.help, true],
     ];
     return html`<dialog id="keys" aria-labelledby="h-keys">
       <header><h2 id="h-keys">${texts.keys.title}</h2><button class="button icon bare" aria-label=${texts.keys.close} @click=${() => this.#dialog("keys")?.close()}>${icons.close}</button></header>
@@ -218,7 +249,7 @@ export class Panel extends Part {
 
   #setSingleKeys(on: boolean): void {
     this.singleKeys = on;
-    localStorage.setItem(SINGLE, on ? "on" : "off");
+    write("localStorage", SINGLE, on ? "on" : "off");
   }
 
   #look(view: View): void {
@@ -236,10 +267,14 @@ export class Panel extends Part {
 
   readonly #down = (event: KeyboardEvent): void => {
     const target = event.composedPath()[0];
-    const isWriting = target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && (target as HTMLInputElement).type !== "checkbox";
+    const isWriting =
+      target instanceof HTMLElement &&
+      /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
+      (target as HTMLInputElement).type !== "checkbox";
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key === "Escape" && isWriting) return this.#leave(target);
-    if (isWriting || !this.singleKeys || this.#dialog("keys")?.open === true || this.#dialog("problems")?.open === true) return;
+    if (isWriting || !this.singleKeys || this.#dialog("keys")?.open === true || this.#dialog("problems")?.open === true)
+      return;
     const key = event.key.toLowerCase();
     if (key === "x") {
       event.preventDefault();
@@ -280,7 +315,8 @@ export class Panel extends Part {
       }
       case "c": {
         const poll = Object.values(scene?.polls ?? {})[0];
-        if (poll !== undefined && desk.canStage) void desk.run(`poll:${poll.poll_id}`, () => desk.at.closePoll(poll.poll_id));
+        if (poll !== undefined && desk.canStage)
+          void desk.run(`poll:${poll.poll_id}`, () => desk.at.closePoll(poll.poll_id));
         return true;
       }
       case "o":

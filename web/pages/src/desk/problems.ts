@@ -29,16 +29,20 @@ const MINUTE_POINTS = 60_000 / STEP_MS;
 export function problems(desk: Desk): readonly Problem[] {
   const found: Problem[] = [];
   const state = desk.show.connection.get();
-  const add = (id: string, tone: Problem["tone"], text: string, trouble?: Trouble["type"]) => found.push({ id, tone, text, ...(trouble === undefined ? {} : { trouble }) });
+  const add = (id: string, tone: Problem["tone"], text: string, trouble?: Trouble["type"]) =>
+    found.push({ id, tone, text, ...(trouble === undefined ? {} : { trouble }) });
   if (state.status === "offline") add("connection", "bad", texts.problems.offline);
   else if (state.status === "closed") {
     const known: Readonly<Record<string, string>> = texts.problems.closed;
     add("connection", "bad", known[state.reason] ?? texts.problems.closed.other);
-  } else if (state.status === "waiting" || (state.status === "connecting" && state.reason !== null)) add("connection", "bad", texts.problems.waiting);
+  } else if (state.status === "waiting" || (state.status === "connecting" && state.reason !== null))
+    add("connection", "bad", texts.problems.waiting);
   const troubles = desk.troubles.get();
   for (const [type, text] of [
-    ["order.unfulfilled", texts.problems.unfulfilled], ["refund.failed", texts.problems.refundFailed],
-    ["payment.mismatch", texts.problems.mismatch], ["payment.duplicate", texts.problems.duplicate],
+    ["order.unfulfilled", texts.problems.unfulfilled],
+    ["refund.failed", texts.problems.refundFailed],
+    ["payment.mismatch", texts.problems.mismatch],
+    ["payment.duplicate", texts.problems.duplicate],
   ] as const) {
     const many = troubles.filter((it) => it.type === type).length;
     if (many > 0) add(type, "bad", text(many), type);
@@ -46,7 +50,8 @@ export function problems(desk: Desk): readonly Problem[] {
   const last = desk.points.get().slice(-MINUTE_POINTS);
   const sum = (of: "failed" | "provider_errors") => last.reduce((all, it) => all + it[of], 0);
   if (desk.isLive) {
-    if (sum("provider_errors") > 0) add("provider", "bad", texts.problems.providerErrors(count(sum("provider_errors"))));
+    if (sum("provider_errors") > 0)
+      add("provider", "bad", texts.problems.providerErrors(count(sum("provider_errors"))));
     if (sum("failed") > 0) add("failed", "bad", texts.problems.failed(count(sum("failed"))));
     const line = Math.min(...last.slice(-2).map((it) => it.provider_line));
     if (last.length > 0 && line >= LINE_MIN) add("line", "odd", texts.problems.providerLine(count(line)));
@@ -82,15 +87,30 @@ export class SignalLine extends Part {
     `,
   ];
 
+  #told: ReadonlySet<string> = new Set();
+
   protected sources(): readonly Observable<unknown>[] {
     return [...problemSources(this.desk), this.desk.actions, this.desk.orders];
+  }
+
+  protected override updated(): void {
+    super.updated();
+    const found = problems(this.desk);
+    const news = found.find((it) => !this.#told.has(it.id));
+    this.#told = new Set(found.map((it) => it.id));
+    if (news !== undefined) this.desk.say(news.text);
   }
 
   protected override render(): TemplateResult {
     const found = problems(this.desk);
     const latest = this.desk.actions.get()[0];
     return html`<div class="line" role="group" aria-label=${texts.problems.title}>
-      ${repeat(found, (it) => it.id, (it) => html`<button class=${it.tone} data-problem=${it.id} @click=${() => this.dispatchEvent(new Event("showcart-problems", { bubbles: true, composed: true }))}>${it.text}</button>`)}
+      ${repeat(
+        found,
+        (it) => it.id,
+        (it) =>
+          html`<button class=${it.tone} data-problem=${it.id} @click=${() => this.dispatchEvent(new Event("showcart-problems", { bubbles: true, composed: true }))}>${it.text}</button>`,
+      )}
       ${found.length > 0 || latest === undefined ? nothing : html`<p data-latest><time>${timeOfDay(latest.at)}</time> ${sentence(this.desk, latest)}</p>`}
       ${found.length === 0 && latest === undefined && this.desk.show.connection.get().status !== "open" ? html`<p class="quiet">${texts.problems.connecting}</p>` : nothing}
     </div>`;
@@ -114,14 +134,20 @@ export class Problems extends Part {
   ];
 
   protected sources(): readonly Observable<unknown>[] {
-    const { role, notes, busy } = this.desk;
-    return [...problemSources(this.desk), role, notes, busy];
+    const { role, notes, busy, voice } = this.desk;
+    return [...problemSources(this.desk), role, notes, busy, voice];
   }
 
   protected override render(): TemplateResult {
     const found = problems(this.desk);
-    if (found.length === 0) return html`<p>${texts.problems.none}</p>`;
-    return html`<ul>${repeat(found, (it) => it.id, (it) => this.#problem(it))}</ul>`;
+    // The page behind an open dialog is not read out.
+    const voice = html`<p class="spoken" role="status">${this.desk.voice.get()}</p>`;
+    if (found.length === 0) return html`<p>${texts.problems.none}</p>${voice}`;
+    return html`${voice}<ul>${repeat(
+      found,
+      (it) => it.id,
+      (it) => this.#problem(it),
+    )}</ul>`;
   }
 
   #problem({ id, tone, text, trouble }: Problem): TemplateResult {
@@ -129,12 +155,29 @@ export class Problems extends Part {
     return html`<li data-detail=${id}>
       <div class="row"><p class="text grow ${tone}">${text}</p>
         ${trouble === undefined ? nothing : html`<button class="button" @click=${() => desk.seen(trouble)}>${texts.problems.seen}</button>`}
-        ${id === "connection" && desk.show.connection.get().status === "closed"
-          ? html`<button class="button" @click=${() => this.dispatchEvent(new Event("showcart-leave", { bubbles: true, composed: true }))}>${texts.problems.signIn}</button>`
-          : nothing}
+        ${
+          id === "connection" && desk.show.connection.get().status === "closed"
+            ? html`<button class="button" @click=${() => this.dispatchEvent(new Event("showcart-leave", { bubbles: true, composed: true }))}>${texts.problems.signIn}</button>`
+            : nothing
+        }
       </div>
-      ${trouble === undefined ? nothing : desk.troubles.get().filter((it) => it.type === trouble).map((it) => html`<p class="quiet">${texts.problems.order(it.order)}</p>`)}
-      ${id === "waiting" ? html`<p class="quiet">${texts.problems.waitingHelp}</p><ul>${repeat(desk.waiting.get().holds, (it) => it.hold_id, (it) => this.#hold(it))}</ul>` : nothing}
+      ${
+        trouble === undefined
+          ? nothing
+          : desk.troubles
+              .get()
+              .filter((it) => it.type === trouble)
+              .map((it) => html`<p class="quiet">${texts.problems.order(it.order)}</p>`)
+      }
+      ${
+        id === "waiting"
+          ? html`<p class="quiet">${texts.problems.waitingHelp}</p><ul>${repeat(
+              desk.waiting.get().holds,
+              (it) => it.hold_id,
+              (it) => this.#hold(it),
+            )}</ul>`
+          : nothing
+      }
     </li>`;
   }
 
@@ -144,11 +187,13 @@ export class Problems extends Part {
     const mayFree = hold.may_free_at <= desk.now();
     return html`<li>
       <div class="row"><p class="grow">${texts.problems.unitsOf(count(hold.units), hold.buyer)}</p>
-        ${!desk.canSell
-          ? nothing
-          : mayFree
-            ? html`<showcart-twice label=${texts.problems.free} sure=${texts.problems.freeSure} named=${texts.problems.freeNamed(hold.buyer)} ?disabled=${this.isBusy(place)} @showcart-sure=${() => void desk.free(hold)}></showcart-twice>`
-            : html`<p class="quiet">${texts.problems.freeIn} <showcart-countdown .until=${hold.may_free_at} .now=${desk.now} @showcart-over=${() => this.requestUpdate()}></showcart-countdown></p>`}
+        ${
+          !desk.canSell
+            ? nothing
+            : mayFree
+              ? html`<showcart-twice label=${texts.problems.free} sure=${texts.problems.freeSure} named=${texts.problems.freeNamed(hold.buyer)} ?disabled=${this.isBusy(place)} @showcart-sure=${() => void desk.free(hold)}></showcart-twice>`
+              : html`<p class="quiet">${texts.problems.freeIn} <showcart-countdown .until=${hold.may_free_at} .now=${desk.now} @showcart-over=${() => this.requestUpdate()}></showcart-countdown></p>`
+        }
       </div>
       ${this.note(place)}
     </li>`;

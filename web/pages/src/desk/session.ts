@@ -1,4 +1,5 @@
 import type { Role, ShowId } from "@showcart/sdk";
+import { read as readKept, write } from "./kept.js";
 
 /** Who sits at the desk of which show. It stays in this tab: a token is worth a shop's money. */
 export interface Session {
@@ -24,11 +25,12 @@ export function arrive(): Session | null {
 }
 
 /** The server that a new session is for. */
-export const serverOf = (): string => read()?.server ?? new URLSearchParams(location.hash.slice(1)).get("server") ?? location.origin;
+export const serverOf = (): string =>
+  read()?.server ?? new URLSearchParams(location.hash.slice(1)).get("server") ?? location.origin;
 
 function read(): Session | null {
   try {
-    const kept: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+    const kept: unknown = JSON.parse(readKept("sessionStorage", KEY) ?? "null");
     return typeof kept === "object" && kept !== null && "token" in kept && "server" in kept ? (kept as Session) : null;
   } catch {
     return null;
@@ -36,19 +38,11 @@ function read(): Session | null {
 }
 
 export function keep(session: Session): void {
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(session));
-  } catch {
-    // A browser that keeps nothing: the session lasts as long as the page.
-  }
+  write("sessionStorage", KEY, JSON.stringify(session));
 }
 
 export function forget(): void {
-  try {
-    sessionStorage.removeItem(KEY);
-  } catch {
-    // See above.
-  }
+  write("sessionStorage", KEY, null);
 }
 
 export interface Claims {
@@ -62,8 +56,14 @@ export function claimsOf(token: string): Claims {
   const text = (it: unknown) => (typeof it === "string" ? it : null);
   try {
     const payload = (token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/");
-    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (char) => char.charCodeAt(0)))) as Record<string, unknown>;
-    return { sub: text(claims["sub"]) ?? "", role: text(claims["role"]) as Role | null, show: text(claims["show"]) as ShowId | null };
+    const claims = JSON.parse(
+      new TextDecoder().decode(Uint8Array.from(atob(payload), (char) => char.charCodeAt(0))),
+    ) as Record<string, unknown>;
+    return {
+      sub: text(claims["sub"]) ?? "",
+      role: text(claims["role"]) as Role | null,
+      show: text(claims["show"]) as ShowId | null,
+    };
   } catch {
     return { sub: "", role: null, show: null };
   }

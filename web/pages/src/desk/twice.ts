@@ -10,7 +10,13 @@ const ARMED_MS = 5_000;
  */
 export class Twice extends LitElement {
   static override properties = {
-    label: {}, sure: {}, named: {}, keyName: {}, disabled: { type: Boolean }, tone: { reflect: true }, armed: { type: Boolean, reflect: true },
+    label: {},
+    sure: {},
+    named: {},
+    keyName: {},
+    disabled: { type: Boolean },
+    tone: { reflect: true },
+    armed: { type: Boolean, reflect: true },
   };
   static override shadowRootOptions: ShadowRootInit = { ...LitElement.shadowRootOptions, delegatesFocus: true };
   static override styles = [

@@ -55,7 +55,8 @@ export const desk = {
     label: "Stop all sales",
     sure: "Press again",
     help: "Ends every sale and takes the pin off. Press twice, or hold the key.",
-    done: (sales: number) => (sales === 1 ? "The sale is over and the pin is off." : `All sales are over (${sales}) and the pin is off.`),
+    done: (sales: number) =>
+      sales === 1 ? "The sale is over and the pin is off." : `All sales are over (${sales}) and the pin is off.`,
     nothing: "Nothing was running. The pin is off.",
     partly: (why: string) => `Not everything could be stopped. ${why}`,
   },
@@ -195,7 +196,8 @@ export const desk = {
     most: (formatted: string) => `most ${formatted}`,
     span: "30 min",
     audienceSpoken: (now: string, most: string) => `Watching: ${now} now, most ${most} in the last 30 minutes.`,
-    gmvSpoken: (now: string, most: string) => `Sold per minute: ${now} in this minute, most ${most} in the last 30 minutes.`,
+    gmvSpoken: (now: string, most: string) =>
+      `Sold per minute: ${now} in this minute, most ${most} in the last 30 minutes.`,
   },
 
   log: {
@@ -238,16 +240,20 @@ export const desk = {
       other: "The server cannot be reached.",
     },
     signIn: "Sign in again",
-    unfulfilled: (count: number) => (count === 1 ? "1 payment came too late and goes back" : `${count} payments came too late and go back`),
+    unfulfilled: (count: number) =>
+      count === 1 ? "1 payment came too late and goes back" : `${count} payments came too late and go back`,
     refundFailed: (count: number) => (count === 1 ? "1 refund failed" : `${count} refunds failed`),
     mismatch: (count: number) => (count === 1 ? "1 payment of a wrong amount" : `${count} payments of a wrong amount`),
     duplicate: (count: number) => (count === 1 ? "1 double payment goes back" : `${count} double payments go back`),
     providerErrors: (formatted: string) => `Payment provider: ${formatted} failed calls in a minute`,
     providerLine: (formatted: string) => `${formatted} buyers wait for the payment provider`,
     failed: (formatted: string) => `${formatted} requests for units got no answer in a minute`,
-    behind: (count: number, formatted: string) => (count === 1 ? "1 viewer gets it late" : `${formatted} viewers get it late`),
-    waitingUnits: (count: number, formatted: string) => (count === 1 ? "1 unit waits for the provider" : `${formatted} units wait for the provider`),
-    waitingHelp: "The provider has not said whether these were paid. Freeing sells the units again; the money may still come.",
+    behind: (count: number, formatted: string) =>
+      count === 1 ? "1 viewer gets it late" : `${formatted} viewers get it late`,
+    waitingUnits: (count: number, formatted: string) =>
+      count === 1 ? "1 unit waits for the provider" : `${formatted} units wait for the provider`,
+    waitingHelp:
+      "The provider has not said whether these were paid. Freeing sells the units again; the money may still come.",
     free: "Free",
     freeSure: "Free them?",
     freeNamed: (buyer: string) => `Free the units of ${buyer}`,
@@ -256,7 +262,14 @@ export const desk = {
     seen: "Seen",
     order: (id: string) => `Order ${id}`,
     unread: (what: string) => `Not up to date: ${what}`,
-    reads: { sales: "sales", orders: "orders", actions: "who did what", timeline: "charts", waiting: "waiting units", pin: "the pin" },
+    reads: {
+      sales: "sales",
+      orders: "orders",
+      actions: "who did what",
+      timeline: "charts",
+      waiting: "waiting units",
+      pin: "the pin",
+    },
   },
 
   keys: {
@@ -294,7 +307,8 @@ export const desk = {
       by: (name: string) => ` by ${name}`,
       saleEnded: (by: string) => `Meanwhile the sale was ended${by}.`,
       saleOver: "Meanwhile the sale ran out.",
-      saleChanged: (cap: string, by: string) => `Meanwhile the sale was changed${by}: ${cap} units. Press again to end it.`,
+      saleChanged: (cap: string, by: string) =>
+        `Meanwhile the sale was changed${by}: ${cap} units. Press again to end it.`,
       saleStarted: "Meanwhile the sale started. Press again to end it.",
     },
     unanswered: "No answer came. It may have happened: look before you do it again.",
