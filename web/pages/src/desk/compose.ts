@@ -39,6 +39,7 @@ export class Compose extends Part {
       textarea { height: 100px; }
       .beside { display: grid; grid-template-columns: minmax(0, 1fr) 150px; gap: var(--sc-2); }
       .beside > div { display: grid; gap: var(--sc-2); align-content: end; }
+      @media (max-width: 699px) { .fields > label { flex-basis: 40%; } .fields > .send { flex: 1 1 40%; } }
       form + form { border-top: 1px solid var(--sc-line); }
     `,
   ];

@@ -106,6 +106,7 @@ export class Desk {
   readonly #readings: Readonly<Record<Part, Reading>>;
   readonly #orders = new Map<OrderId, ListedOrder>();
   #ordersFrom: string | undefined;
+  #nextPin: (() => Promise<void>) | null = null;
   readonly #unsubscribe: Unsubscribe[];
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #isClosed = false;
@@ -231,18 +232,32 @@ export class Desk {
   async togglePin(product: ProductId): Promise<void> {
     const seen = this.pinned.get();
     if (!this.canStage || !this.isLive || seen === null) return;
+    if (this.#waits(() => this.togglePin(product))) return;
     if (seen.pin?.product.product_id === product) return this.unpin();
-    await this.run("pin", async () => this.#pinIs(await this.at.pin(product, seen.version)), {
-      stale: () => this.#stalePin(product),
-    });
+    await this.#move(product, () => this.at.pin(product, seen.version));
   }
 
   async unpin(): Promise<void> {
     const seen = this.pinned.get();
-    if (!this.canStage || !this.isLive || seen === null || seen.pin === null) return;
-    await this.run("pin", async () => this.#pinIs(await this.at.unpin(seen.version)), {
-      stale: () => this.#stalePin(null),
+    if (!this.canStage || !this.isLive || seen === null || this.#waits(() => this.unpin()) || seen.pin === null) return;
+    await this.#move(null, () => this.at.unpin(seen.version));
+  }
+
+  /** A press while an earlier one is on its way is not lost: the latest of them comes next. */
+  #waits(press: () => Promise<void>): boolean {
+    const isBusy = this.busy.get().has("pin");
+    if (isBusy) this.#nextPin = press;
+    return isBusy;
+  }
+
+  async #move(wanted: ProductId | null, command: () => Promise<Pinned>): Promise<void> {
+    const isDone = await this.run("pin", async () => this.#pinIs(await command()), {
+      stale: () => this.#stalePin(wanted),
     });
+    const next = this.#nextPin;
+    this.#nextPin = null;
+    // What was pressed before somebody could see what happened instead is not meant any more.
+    if (isDone && next !== null) await next();
   }
 
   async endSale(sale: SaleId): Promise<void> {

@@ -96,6 +96,7 @@ class Product extends Part {
       .do .pin { width: 72px; }
       .pin[aria-pressed="true"] { background: var(--sc-signal-fill); color: var(--sc-signal-on); border-color: transparent; }
       .pin[aria-pressed="true"]:hover:not([aria-disabled="true"]) { background: var(--sc-signal-fill); text-decoration: underline; }
+      .pin[aria-pressed="true"][aria-disabled="true"] { background: var(--sc-sunk); color: var(--sc-quiet); border-color: var(--sc-line); }
       .place { color: var(--sc-quiet); text-align: center; }
       :host { container-type: inline-size; }
       @container (max-width: 489px) {
@@ -143,7 +144,7 @@ class Product extends Part {
           <span class="quiet">${sale === null ? nothing : html`${sale.state === "armed" ? texts.air.armed : texts.lineup.onSale} · `}${card.sku}</span></span>
       </button>
       <div class="units" data-units>
-        <span class=${left === 0 ? "out" : ""}>${all === 0 ? texts.lineup.noUnits : texts.lineup.units(count(left), count(all))}</span>
+        <span class=${left === 0 && scene?.show.state !== "ended" ? "out" : ""}>${all === 0 ? texts.lineup.noUnits : texts.lineup.units(count(left), count(all))}</span>
         ${shares(sold, in_checkout, left)}
         <span class="rest quiet">${texts.lineup.rest(count(in_checkout), count(sold))}</span>
       </div>
@@ -155,7 +156,7 @@ class Product extends Part {
             : nothing
         }
         ${
-          desk.canSell
+          desk.canSell && scene?.show.state !== "ended"
             ? html`<button class="button" aria-label=${texts.lineup.sellNamed(card.title)} @click=${() => this.#sell()}>${texts.lineup.sell}</button>`
             : nothing
         }

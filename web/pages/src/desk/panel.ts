@@ -156,6 +156,7 @@ export class Panel extends Part {
   protected override render(): TemplateResult {
     const { desk } = this;
     this.toggleAttribute("data-live", desk.isLive);
+    const canMake = desk.canStage && desk.show.scene.get()?.show.state !== "ended";
     return html`
       <div class="top" data-home tabindex="-1">
         <showcart-desk-head .desk=${desk}></showcart-desk-head>
@@ -182,7 +183,7 @@ export class Panel extends Part {
             <div class="body"><showcart-desk-lineup .desk=${desk}></showcart-desk-lineup></div>
           </section>
           ${
-            desk.canStage
+            canMake
               ? html`<section class="compose" data-home tabindex="-1" aria-label=${texts.compose.title}><div class="body"><showcart-desk-compose .desk=${desk}></showcart-desk-compose></div></section>`
               : nothing
           }
@@ -200,7 +201,7 @@ export class Panel extends Part {
         </div>
       </main>
       <nav aria-label=${texts.page}>
-        ${VIEWS.filter((it) => it !== "compose" || desk.canStage).map((it) => html`<button aria-current=${it === this.view} @click=${() => this.#look(it)}>${texts.nav[it]}</button>`)}
+        ${VIEWS.filter((it) => it !== "compose" || canMake).map((it) => html`<button aria-current=${it === this.view} @click=${() => this.#look(it)}>${texts.nav[it]}</button>`)}
       </nav>
       <p class="spoken" id="voice" role="status">${desk.voice.get()}</p>
       ${this.#keys()}
