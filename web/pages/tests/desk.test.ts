@@ -76,11 +76,14 @@ test("a product is pinned and taken off by one key, and viewers see it", limit, 
   await air(page).getByText("No product is pinned.").waitFor();
 
   // Presses come faster than answers, and none is lost.
+  let bothPressed = () => {};
+  const pressed = new Promise<void>((resolve) => (bothPressed = resolve));
   await context.route("**/pin*", async (route) => {
-    await watching.page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 100)));
+    await pressed;
     await route.continue();
   });
   for (const key of ["1", "2"]) await page.keyboard.press(key);
+  bothPressed();
   await offer(watching.page, vase).getByText("The vase").first().waitFor();
   await air(page).locator(`[data-pinned="${vase}"]`).waitFor();
   await page.keyboard.press("u");
