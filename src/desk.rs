@@ -81,9 +81,9 @@ fn second() -> i64 {
     1_000
 }
 
-const STEP_MAX_MS: i64 = 60_000;
-/// Samples of one answer; a show of three hours on one node has about half as many.
-const SAMPLES_MAX: i64 = 20_000;
+const STEP_MAX_MS: i64 = 600_000;
+/// Samples of one answer: a show of three hours on four nodes, and the longest step on eighty.
+const SAMPLES_MAX: i64 = 50_000;
 
 /// How a show goes.
 #[derive(Debug, Serialize)]

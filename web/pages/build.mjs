@@ -10,6 +10,7 @@ const OUT = "../dist";
 const pages = [
   { html: "src/index.html", script: "src/viewer.ts", style: "src/design/page.css" },
   { html: "src/dashboard.html", script: "src/dashboard.ts", style: "src/dashboard/dashboard.css" },
+  { html: "src/desk.html", script: "src/desk.ts", style: "src/desk/desk.css" },
   { html: "src/embed.html", script: "src/element.ts", style: "src/embed.css" },
 ];
 /** Scripts that pages load besides. */

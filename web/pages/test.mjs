@@ -1,5 +1,5 @@
 // Bundles each file of `tests` that ends in `.test.ts` into a folder that is not kept, and runs them against what was built.
-// Arguments name some; `screenshots` is no test and runs only by its name.
+// Arguments name some; `screenshots` and `screenshots-desk` are no tests and run only by their names.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { build } from "esbuild";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Point } from "../src/dashboard/api.js";
 import { csv } from "../src/dashboard/csv.js";
-import { amount, decimals, decimalText } from "../src/dashboard/money.js";
+import { amount, decimals, decimalText } from "../src/design/money.js";
 import { type Act, lay, type Place } from "../src/dashboard/stage.js";
 import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";

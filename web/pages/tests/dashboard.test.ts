@@ -6,7 +6,7 @@ import type { Page } from "playwright-core";
 import { DESKTOP, PHONE, visit } from "../../testing/browser.js";
 import { call, Host } from "../../testing/host.js";
 import type { Point, TimelineAnswer } from "../src/dashboard/api.js";
-import { decimalText } from "../src/dashboard/money.js";
+import { decimalText } from "../src/design/money.js";
 import { Crowd } from "./crowd.js";
 import { parsed } from "./csv.js";
 import { desk, signedIn } from "./dashboard-scene.js";

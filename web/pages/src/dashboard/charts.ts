@@ -1,6 +1,6 @@
 import uPlot from "uplot";
 import { texts } from "../texts/dashboard.en.js";
-import { decimals, roundAmount } from "./money.js";
+import { decimals, roundAmount } from "../design/money.js";
 import type { Act } from "./stage.js";
 import type { Columns } from "./timeline.js";
 

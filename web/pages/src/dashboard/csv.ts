@@ -1,5 +1,5 @@
 import type { Point } from "./api.js";
-import { decimalText } from "./money.js";
+import { decimalText } from "../design/money.js";
 
 /** RFC 4180: lines end with CRLF, and what has a comma, a quote or a line break stands in quotes. */
 export function csv(rows: readonly (readonly (string | number | null)[])[]): string {

@@ -8,7 +8,7 @@ import { Books } from "./books.js";
 import { CHARTS, Charts, exactTime, type Frame, insets, type Palette, paper, stepText, timeOfDay } from "./charts.js";
 import { pointsCsv } from "./csv.js";
 import { door } from "./door.js";
-import { amount, roundAmount } from "./money.js";
+import { amount, roundAmount } from "../design/money.js";
 import { lane } from "./stage.js";
 import { happenedTable, pointsTable, salesTable } from "./tables.js";
 import { columns, figures, inSteps, type Points, stepFor, Timeline } from "./timeline.js";

@@ -4,7 +4,7 @@ import { texts } from "../texts/dashboard.en.js";
 import { begun, type Happened, lasted, type Stage, titleOf } from "./acts.js";
 import type { Point } from "./api.js";
 import { exactTime, stepText } from "./charts.js";
-import { amount } from "./money.js";
+import { amount } from "../design/money.js";
 
 /** A table that scrolls sideways where it must. */
 const table = (id: string, title: string, head: readonly { text: string; isNumber?: boolean }[], body: unknown): TemplateResult =>

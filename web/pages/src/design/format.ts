@@ -2,17 +2,7 @@
 
 const locale = (): string => globalThis.navigator?.language || "en";
 
-const moneyFormats = new Map<string, Intl.NumberFormat>();
-
-/** Minor units of a currency, such as 2500 EUR as "€25.00". */
-export function money(minor: number, currency: string): string {
-  let format = moneyFormats.get(currency);
-  if (format === undefined) {
-    format = new Intl.NumberFormat(locale(), { style: "currency", currency });
-    moneyFormats.set(currency, format);
-  }
-  return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
-}
+export { amount as money } from "./money.js";
 
 const counts = new Intl.NumberFormat(locale());
 const shortCounts = new Intl.NumberFormat(locale(), { notation: "compact", maximumFractionDigits: 1 });

@@ -1,0 +1,583 @@
+import {
+  type Action as LatestAction,
+  type ConnectionState,
+  connect,
+  type Entry,
+  type Order,
+  type OrderId,
+  type OverlayId,
+  type PollId,
+  type PollResult,
+  type ProductId,
+  RefusedError,
+  type Role,
+  type Sale,
+  type SaleId,
+  type Scene,
+  type Show,
+  type ShowId,
+  UnansweredError,
+  type Units,
+  type Unsubscribe,
+} from "@showcart/sdk";
+import { count } from "../design/format.js";
+import { desk as texts } from "../texts/desk.en.js";
+import {
+  type Action,
+  Api,
+  type DeskSale,
+  type DeskShow,
+  type Pinned,
+  type ShowApi,
+  type TimelinePoint,
+  type Waiting,
+} from "./api.js";
+import { Cell } from "./cell.js";
+import { Reading } from "./reading.js";
+
+/** What is said at the place where somebody pressed. */
+export interface Note {
+  readonly tone: "done" | "stale" | "bad";
+  readonly text: string;
+}
+
+/** What keeps a host from sleeping, told by entries; it stays until somebody says that it was seen. */
+export interface Trouble {
+  readonly type: "order.unfulfilled" | "refund.failed" | "payment.mismatch" | "payment.duplicate";
+  readonly order: OrderId;
+}
+
+/** An order as the list shows it. */
+export interface ListedOrder {
+  readonly order: Order;
+  /** The money came after the hold had ended. */
+  readonly late: boolean;
+}
+
+/** Parts that are read over HTTP. */
+export type Part = "sales" | "orders" | "actions" | "timeline" | "waiting" | "pin";
+
+/** What charts show. */
+const WINDOW_MS = 30 * 60_000;
+export const STEP_MS = 10_000;
+const ACTIONS_MAX = 100;
+const ORDERS_MAX = 200;
+const WAITING_MS = 5_000;
+/** A note that something went well leaves after this time; others stay until the next press. */
+const DONE_MS = 6_000;
+
+/**
+ * A show as its desk sees it: the scene and gauges of the socket, what only HTTP says, and the commands. Elements follow its
+ * cells; nothing here knows of elements.
+ */
+export class Desk {
+  readonly api: Api;
+  readonly show: Show;
+  readonly at: ShowApi;
+  readonly role = new Cell<Role | null>(null);
+  readonly about = new Cell<DeskShow | null>(null);
+  /** The pin with the version to name in the next command, also when nothing is pinned. */
+  readonly pinned = new Cell<Pinned | null>(null);
+  /** Sales with their versions, ended ones too. */
+  readonly sales = new Cell<ReadonlyMap<SaleId, DeskSale>>(new Map());
+  /** The latest first. */
+  readonly orders = new Cell<readonly ListedOrder[]>([]);
+  readonly ordersBefore = new Cell(0);
+  /** The latest first. */
+  readonly actions = new Cell<readonly Action[]>([]);
+  readonly points = new Cell<readonly TimelinePoint[]>([]);
+  readonly waiting = new Cell<Waiting>({ units: 0, holds: [] });
+  readonly troubles = new Cell<readonly Trouble[]>([]);
+  readonly unread = new Cell<ReadonlySet<Part>>(new Set());
+  readonly notes = new Cell<ReadonlyMap<string, Note>>(new Map());
+  readonly busy = new Cell<ReadonlySet<string>>(new Set());
+  readonly lastPoll = new Cell<{
+    readonly question: string;
+    readonly choices: readonly string[];
+    readonly result: PollResult;
+  } | null>(null);
+  /** The product of the line-up that keys and forms mean. */
+  readonly chosen = new Cell<ProductId | null>(null);
+  /** Is said aloud. */
+  readonly voice = new Cell("");
+
+  /** What ids of things that have left the stage were called, for the log. */
+  readonly #names = new Map<string, string>();
+  readonly #readings: Readonly<Record<Part, Reading>>;
+  readonly #orders = new Map<OrderId, ListedOrder>();
+  #ordersFrom: string | undefined;
+  #nextPin: (() => Promise<void>) | null = null;
+  readonly #unsubscribe: Unsubscribe[];
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #isClosed = false;
+
+  constructor(api: Api, showId: ShowId) {
+    this.api = api;
+    this.at = api.at(showId);
+    this.show = connect({ server: api.server, showId, token: api.token });
+    const reading = (part: Part, soonMs: number, read: () => Promise<void>) =>
+      new Reading(soonMs, read, (hasFailed) => {
+        if (this.unread.get().has(part) === hasFailed) return;
+        const unread = new Set(this.unread.get());
+        if (hasFailed) unread.add(part);
+        else unread.delete(part);
+        this.unread.set(unread);
+      });
+    this.#readings = {
+      pin: reading("pin", 0, () => this.#readPin()),
+      sales: reading("sales", 60, () => this.#readSales()),
+      orders: reading("orders", 200, () => this.#readOrders()),
+      actions: reading("actions", 250, () => this.#readActions()),
+      timeline: reading("timeline", 1_000, () => this.#readTimeline()),
+      waiting: reading("waiting", WAITING_MS, () => this.#readWaiting()),
+    };
+    this.#unsubscribe = [
+      this.show.connection.subscribe((state) => this.#connected(state)),
+      this.show.onEntry((entry) => this.#heard(entry)),
+      this.show.gauge("action").subscribe((action) => this.#acted(action)),
+      this.show.scene.subscribe((scene) => {
+        if (scene === null) return;
+        this.#remember(scene);
+        if (this.chosen.get() === null) this.chosen.set(scene.pin?.product.product_id ?? listed(scene)[0] ?? null);
+      }),
+    ];
+  }
+
+  get canSell(): boolean {
+    return this.role.get() === "host" || this.role.get() === "service";
+  }
+
+  get canStage(): boolean {
+    return this.canSell || this.role.get() === "moderator";
+  }
+
+  get isLive(): boolean {
+    return this.show.scene.get()?.show.state === "live";
+  }
+
+  get currency(): string {
+    return this.about.get()?.currency ?? "EUR";
+  }
+
+  now = (): number => this.show.serverNow();
+
+  close(): void {
+    this.#isClosed = true;
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    for (const reading of Object.values(this.#readings)) reading.stop();
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.show.close();
+  }
+
+  // ---- Commands ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Does what somebody asked for at a place, and says there what came of it. `stale` says what happened instead when somebody
+   * else was first; null means that all is as it was wanted.
+   */
+  async run<T>(
+    place: string,
+    command: () => Promise<T>,
+    { done, stale }: { done?: (result: T) => string; stale?: () => Promise<string | null> } = {},
+  ): Promise<boolean> {
+    if (this.busy.get().has(place)) return false;
+    this.#busy(place, true);
+    this.note(place, null);
+    try {
+      const result = await command();
+      if (done !== undefined) this.note(place, { tone: "done", text: done(result) });
+      return true;
+    } catch (error) {
+      return await this.#failed(place, error, stale);
+    } finally {
+      this.#busy(place, false);
+    }
+  }
+
+  async #failed(place: string, error: unknown, stale: (() => Promise<string | null>) | undefined): Promise<boolean> {
+    if (error instanceof RefusedError && error.problem.code === "version_conflict" && stale !== undefined) {
+      const text = await stale().catch(() => error.problem.detail);
+      if (text !== null) this.note(place, { tone: "stale", text });
+      return text === null;
+    }
+    const text =
+      error instanceof RefusedError
+        ? error.problem.detail
+        : error instanceof UnansweredError
+          ? texts.said.unanswered
+          : texts.said.network;
+    this.note(place, { tone: "bad", text });
+    return false;
+  }
+
+  note(place: string, note: Note | null): void {
+    const notes = new Map(this.notes.get());
+    if (note === null) notes.delete(place);
+    else notes.set(place, note);
+    this.notes.set(notes);
+    if (note === null) return;
+    this.say(note.text);
+    if (note.tone === "done") {
+      this.#later(DONE_MS, () => {
+        if (this.notes.get().get(place) === note) this.note(place, null);
+      });
+    }
+  }
+
+  say(text: string): void {
+    this.voice.set(text);
+  }
+
+  /** Pins a product, or takes it off when it is the pinned one. `seen` is the pin that was on screen when the key was pressed. */
+  async togglePin(product: ProductId): Promise<void> {
+    const seen = this.pinned.get();
+    if (!this.canStage || !this.isLive || seen === null) return;
+    if (this.#waits(() => this.togglePin(product))) return;
+    if (seen.pin?.product.product_id === product) return this.unpin();
+    await this.#move(product, () => this.at.pin(product, seen.version));
+  }
+
+  async unpin(): Promise<void> {
+    const seen = this.pinned.get();
+    if (!this.canStage || !this.isLive || seen === null || this.#waits(() => this.unpin()) || seen.pin === null) return;
+    await this.#move(null, () => this.at.unpin(seen.version));
+  }
+
+  /** A press while an earlier one is on its way is not lost: the latest of them comes next. */
+  #waits(press: () => Promise<void>): boolean {
+    const isBusy = this.busy.get().has("pin");
+    if (isBusy) this.#nextPin = press;
+    return isBusy;
+  }
+
+  async #move(wanted: ProductId | null, command: () => Promise<Pinned>): Promise<void> {
+    const isDone = await this.run("pin", async () => this.#pinIs(await command()), {
+      stale: () => this.#stalePin(wanted),
+    });
+    const next = this.#nextPin;
+    this.#nextPin = null;
+    // What was pressed before somebody could see what happened instead is not meant any more.
+    if (isDone && next !== null) await next();
+  }
+
+  async endSale(sale: SaleId): Promise<void> {
+    const seen = this.sales.get().get(sale);
+    await this.run(`sale:${sale}`, async () => this.#saleIs(await this.at.endSale(sale, seen?.version)), {
+      stale: () => this.#staleSale(sale, seen),
+    });
+  }
+
+  /** Ends what runs, whatever anybody changed meanwhile: therefore without versions. */
+  async stopAll(): Promise<void> {
+    const scene = this.show.scene.get();
+    if (!this.canSell || scene === null) return;
+    const sales = Object.keys(scene.sales) as SaleId[];
+    await this.run(
+      "red",
+      async () => {
+        const asked = [
+          ...sales.map(async (it) => this.#saleIs(await this.at.endSale(it))),
+          this.at.unpin().then((it) => this.#pinIs(it)),
+        ];
+        const failed = (await Promise.allSettled(asked)).find((it) => it.status === "rejected");
+        if (failed !== undefined) throw failed.reason;
+        return sales.length;
+      },
+      { done: (ended) => (ended === 0 ? texts.red.nothing : texts.red.done(ended)) },
+    );
+  }
+
+  seen(trouble: Trouble["type"]): void {
+    this.troubles.set(this.troubles.get().filter((it) => it.type !== trouble));
+  }
+
+  async free(hold: Waiting["holds"][number]): Promise<void> {
+    await this.run(`hold:${hold.hold_id}`, () => this.api.free(hold.hold_id));
+    this.#readings.waiting.want(0);
+  }
+
+  // ---- Words ---------------------------------------------------------------------------------------------------------
+
+  /** What an action was about, in words. */
+  whatOf({ what }: { readonly what: string }): string {
+    // A sale's new cap comes as "sal_…: 12".
+    return what.replace(
+      /^(?:sal|ovl|pol|ord|shw)_[0-9a-f]+/,
+      (id) => this.#names.get(id) ?? (id.startsWith("shw_") ? "" : `…${id.slice(-6)}`),
+    );
+  }
+
+  nameOf(product: ProductId): string {
+    return this.#names.get(product) ?? texts.orders.aProduct;
+  }
+
+  // ---- What we hear --------------------------------------------------------------------------------------------------
+
+  #connected(state: ConnectionState): void {
+    if (state.status !== "open") return;
+    this.role.set(state.role);
+    if (!["host", "moderator", "analyst", "service"].includes(state.role)) return;
+    // Entries may have been missed: the snapshot does not say what the desk alone hears.
+    this.#readings.pin.want();
+    this.#readings.sales.want();
+    this.#readings.actions.want();
+    this.#readings.orders.want(0);
+    this.#readings.timeline.want(0);
+    this.#readings.waiting.want(0);
+    void this.at.read().then(
+      (it) => this.about.set(it),
+      () => this.#later(2_000, () => this.#connected(state)),
+    );
+  }
+
+  #heard(entry: Entry): void {
+    switch (entry.type) {
+      case "pin.set":
+        return this.#pinIs({ version: entry.data.version, pin: entry.data, in_lineup: null });
+      case "pin.cleared":
+        return this.#pinIs({ version: entry.data.version, pin: null, in_lineup: null });
+      case "show.started":
+        return this.#readings.timeline.want(0);
+      case "poll.opened":
+        return this.lastPoll.set(null);
+      case "poll.closed":
+        return this.#pollClosed(entry.data);
+      case "sale.armed":
+      case "sale.started":
+      case "sale.ended":
+      case "sale.sold_out":
+      case "sale.restocked":
+        return this.#readings.sales.want();
+      case "order.paid":
+        return this.#paid(entry);
+      case "order.refunded":
+        return this.#look(entry.data.order_id);
+      case "order.unfulfilled":
+      case "refund.failed":
+      case "payment.mismatch":
+      case "payment.duplicate":
+        this.troubles.set([...this.troubles.get(), { type: entry.type, order: entry.data.order_id }]);
+        return this.#look(entry.data.order_id);
+    }
+  }
+
+  #acted(action: LatestAction | undefined): void {
+    if (action === undefined) return;
+    this.#readings.actions.want();
+    // A new cap is told by this alone.
+    if (action.action.startsWith("sale.")) this.#readings.sales.want();
+    if (action.action === "video.set")
+      void this.at.read().then(
+        (it) => this.about.set(it),
+        () => {},
+      );
+  }
+
+  #remember(scene: Scene): void {
+    for (const { product } of Object.values(scene.lineup)) this.#names.set(product.product_id, fullName(product));
+    if (scene.pin !== null) this.#names.set(scene.pin.product.product_id, fullName(scene.pin.product));
+    for (const [id, sale] of Object.entries(scene.sales)) this.#names.set(id, sale.product.title);
+    for (const [id, it] of Object.entries(scene.banners)) this.#names.set(id, it.text);
+    for (const [id, it] of Object.entries(scene.timers)) this.#names.set(id, it.label);
+    for (const [id, it] of Object.entries(scene.polls)) {
+      this.#names.set(id, it.question);
+      this.#polls.set(it.poll_id, it);
+    }
+  }
+
+  readonly #polls = new Map<PollId, { readonly question: string; readonly choices: readonly string[] }>();
+
+  #pollClosed(result: PollResult): void {
+    const poll = this.#polls.get(result.poll_id);
+    if (poll !== undefined) this.lastPoll.set({ ...poll, result });
+  }
+
+  /** The greatest version is the latest. */
+  #pinIs(pinned: Pinned): void {
+    const known = this.pinned.get();
+    if (known === null || pinned.version > known.version) this.pinned.set(pinned);
+    else if (pinned.version === known.version && pinned.in_lineup !== null) this.pinned.set(pinned);
+  }
+
+  #saleIs(sale: DeskSale): void {
+    const known = this.sales.get().get(sale.sale_id);
+    if (known !== undefined && known.version > sale.version) return;
+    this.sales.set(new Map([...this.sales.get(), [sale.sale_id, sale]]));
+  }
+
+  async #stalePin(wanted: ProductId | null): Promise<string | null> {
+    const [pinned, by] = await Promise.all([this.at.pinned(), this.#who("pin.")]);
+    this.#pinIs(pinned);
+    const product = pinned.pin?.product;
+    // Ours went through and its answer was lost, or two of us wanted the same.
+    if ((product?.product_id ?? null) === wanted) return null;
+    return product === undefined ? texts.said.stale.unpinned(by) : texts.said.stale.pinned(product.title, by);
+  }
+
+  async #staleSale(id: SaleId, seen: DeskSale | undefined): Promise<string | null> {
+    const [sales, by] = await Promise.all([this.at.sales(), this.#who("sale.")]);
+    const sale = sales.find((it) => it.sale_id === id);
+    for (const it of sales) this.#saleIs(it);
+    if (sale === undefined || sale.state === "ended")
+      return sale?.ended_reason === "by_time" ? texts.said.stale.saleOver : texts.said.stale.saleEnded(by);
+    if (seen?.state === "armed" && sale.state === "running") return texts.said.stale.saleStarted;
+    return texts.said.stale.saleChanged(count(sale.cap), by);
+  }
+
+  /** " by ben": who did the latest of such actions. */
+  async #who(kind: string): Promise<string> {
+    const { items } = await this.at.actions(10);
+    const by = items.find((it) => it.action.startsWith(kind))?.by;
+    return by === undefined ? "" : texts.said.stale.by(by);
+  }
+
+  // ---- What we read --------------------------------------------------------------------------------------------------
+
+  /** After a pause: another backup may count from a lower version again, so only what was heard meanwhile is newer. */
+  async #readPin(): Promise<void> {
+    const before = this.pinned.get();
+    const pinned = await this.at.pinned();
+    if (this.pinned.get() === before) this.pinned.set(pinned);
+    else this.#pinIs(pinned);
+  }
+
+  async #readSales(): Promise<void> {
+    this.sales.set(new Map((await this.at.sales()).map((it) => [it.sale_id, it])));
+  }
+
+  async #readActions(): Promise<void> {
+    this.actions.set((await this.at.actions(ACTIONS_MAX)).items);
+  }
+
+  async #readWaiting(): Promise<void> {
+    const waiting = await this.at.waiting();
+    if (waiting.units > 0 || this.waiting.get().units > 0) this.waiting.set(waiting);
+    this.#readings.waiting.want();
+  }
+
+  async #readTimeline(): Promise<void> {
+    const known = this.points.get();
+    const from = known.at(-1)?.at ?? Math.max(0, this.now() - WINDOW_MS);
+    const { points, more } = await this.at.timeline(Math.floor(from), STEP_MS);
+    const first = points[0]?.at ?? Number.POSITIVE_INFINITY;
+    const oldest = this.now() - WINDOW_MS;
+    const all = [...known.filter((it) => it.at < first && it.at >= oldest), ...points];
+    if (points.length > 0 && JSON.stringify(all.at(-1)) !== JSON.stringify(known.at(-1))) this.points.set(all);
+    if (this.isLive || more) this.#readings.timeline.want();
+  }
+
+  /** The list begins with the oldest, so all of it is read once, and later from the last page on. */
+  async #readOrders(): Promise<void> {
+    for (let cursor = this.#ordersFrom; ;) {
+      const { items, next_cursor } = await this.at.orders(cursor);
+      for (const order of items)
+        this.#orders.set(order.order_id, { order, late: this.#orders.get(order.order_id)?.late ?? false });
+      if (next_cursor === undefined) break;
+      cursor = next_cursor;
+      this.#ordersFrom = next_cursor;
+    }
+    this.#tellOrders();
+  }
+
+  #paid({ at, data }: Entry<"order.paid">): void {
+    const known = this.#orders.get(data.order_id)?.order;
+    const lines = data.lines.map((it) => ({ ...it, returned: 0 }));
+    const { order_id, hold_id, buyer, amount_minor, currency, test } = data;
+    const payment = {
+      payment_id: "pay_",
+      state: "succeeded",
+      intent_id: null,
+      client_secret: null,
+      provider_url: "",
+      deadline: null,
+      line: null,
+    } as const;
+    const order: Order = {
+      show_id: this.show.id as ShowId,
+      payment,
+      created_at: at,
+      ...known,
+      order_id,
+      hold_id,
+      buyer,
+      state: "paid",
+      lines,
+      amount_minor,
+      currency,
+      refunded_minor: known?.refunded_minor ?? 0,
+      paid_at: at,
+      test,
+    };
+    this.#orders.set(order_id, { order, late: data.late });
+    this.#tellOrders();
+  }
+
+  /** What an entry says too little of. */
+  #look(id: OrderId): void {
+    void this.api.order(id).then(
+      (order) => {
+        this.#orders.set(id, { order, late: this.#orders.get(id)?.late ?? false });
+        this.#tellOrders();
+      },
+      () => this.#readings.orders.want(2_000),
+    );
+  }
+
+  #telling = false;
+
+  /** At most once in a frame: orders come in bursts. */
+  #tellOrders(): void {
+    if (this.#telling) return;
+    this.#telling = true;
+    this.#later(50, () => {
+      this.#telling = false;
+      for (const { order } of this.#orders.values()) this.#names.set(order.order_id, order.buyer);
+      const all = [...this.#orders.values()].filter(
+        ({ order }) => order.state === "paid" || order.state === "unfulfilled",
+      );
+      all.sort(
+        (one, other) => (other.order.paid_at ?? other.order.created_at) - (one.order.paid_at ?? one.order.created_at),
+      );
+      this.orders.set(all.slice(0, ORDERS_MAX));
+      this.ordersBefore.set(Math.max(0, all.length - ORDERS_MAX));
+    });
+  }
+
+  #busy(place: string, isBusy: boolean): void {
+    const busy = new Set(this.busy.get());
+    if (isBusy) busy.add(place);
+    else busy.delete(place);
+    this.busy.set(busy);
+  }
+
+  #later(ms: number, run: () => void): void {
+    if (this.#isClosed) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      run();
+    }, ms);
+    this.#timers.add(timer);
+  }
+}
+
+/** The line-up in its order. */
+export function listed(scene: Scene): ProductId[] {
+  const entries = Object.entries(scene.lineup) as [ProductId, Scene["lineup"][ProductId]][];
+  return entries
+    .sort(([one, a], [other, b]) => (a?.position ?? 0) - (b?.position ?? 0) || (one < other ? -1 : 1))
+    .map(([id]) => id);
+}
+
+export function fullName({ title, variant }: { readonly title: string; readonly variant: string | null }): string {
+  return variant === null ? title : `${title}, ${variant}`;
+}
+
+/** The sale of a product that has not ended; there is one at most. */
+export function saleOf(scene: Scene | null, product: ProductId): Sale | null {
+  return Object.values(scene?.sales ?? {}).find((it) => it.product.product_id === product) ?? null;
+}
+
+/** All units of a product in this show. */
+export const allOf = ({ left, in_checkout, sold }: Units): number => left + in_checkout + sold;
+
+export type { OverlayId };
