@@ -5,10 +5,10 @@ import "./desk/door.js";
 import type { Door } from "./desk/door.js";
 import "./desk/panel.js";
 import type { Panel } from "./desk/panel.js";
-import { read, write } from "./desk/kept.js";
-import { arrive, claimsOf, forget, keep, serverOf, type Session } from "./desk/session.js";
+import { read, THEME, write } from "./design/kept.js";
+import { claimsOf } from "./design/claims.js";
+import { arrive, forget, keep, serverOf, type Session } from "./desk/session.js";
 
-const THEME = "showcart:theme";
 // The server that is asked for in the address outlives the sign-out, which forgets the rest.
 const server = new URLSearchParams(location.hash.slice(1)).get("server");
 let desk: Desk | null = null;

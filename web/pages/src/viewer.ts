@@ -1,4 +1,5 @@
 import type { ShowId } from "@showcart/sdk";
+import { read, THEME, write } from "./design/kept.js";
 import { texts } from "./texts/en.js";
 import "./viewer/show.js";
 import type { ShowcartShow } from "./viewer/show.js";
@@ -7,17 +8,15 @@ import type { ShowcartShow } from "./viewer/show.js";
 const asked = new URLSearchParams(location.hash.slice(1));
 addEventListener("hashchange", () => location.reload());
 
-const THEME = "showcart:theme";
-
 function watch(show: string): void {
   const element = document.createElement("showcart-show") as ShowcartShow;
   element.server = asked.get("server") ?? location.origin;
   element.show = show as ShowId;
   element.token = asked.get("token");
   element.video = asked.get("video");
-  const theme = read(THEME);
+  const theme = read("localStorage", THEME);
   if (theme === "light" || theme === "dark") element.theme = theme;
-  new MutationObserver(() => write(THEME, element.theme ?? "")).observe(element, { attributeFilter: ["theme"] });
+  new MutationObserver(() => write("localStorage", THEME, element.theme ?? "")).observe(element, { attributeFilter: ["theme"] });
   element.addEventListener("showcart-ready", (event) => {
     document.title = (event as CustomEvent<{ title: string }>).detail.title;
   });
@@ -39,23 +38,6 @@ function ask(): void {
       if (value.trim() !== "") fields.set(name, value.trim());
     location.hash = fields.toString();
   });
-}
-
-// Private windows refuse storage; then the choice lasts as long as the page.
-function read(key: string): string | null {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-function write(key: string, value: string): void {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // See above.
-  }
 }
 
 const show = asked.get("show");

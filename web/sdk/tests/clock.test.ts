@@ -18,9 +18,9 @@ function setUp() {
     /** A question that takes `there` ms to the server, and its answer `back` ms. */
     ask(there: number, back: number) {
       const sentAt = local.monotonic();
-      local.sleep(there);
+      local.lapse(there);
       const t = truth();
-      local.sleep(back);
+      local.lapse(back);
       server.sample(t, sentAt);
     },
   };
@@ -35,7 +35,7 @@ test("before there is a round trip, the largest t minus local time counts", () =
   const { local, server, truth, error } = setUp();
   for (const late of [300, 40, 900]) {
     const t = truth();
-    local.sleep(late);
+    local.lapse(late);
     server.hear(t);
   }
   assert.equal(error(), 40);
@@ -67,7 +67,7 @@ test("a device that slept is put right by the next message, and by the next roun
   server.hear(truth() + slept);
   assert.equal(Math.abs(server.now() - truth() - slept), 0);
   const sentAt = local.monotonic();
-  local.sleep(80);
+  local.lapse(80);
   server.sample(truth() + slept - 40, sentAt);
   assert.equal(error(), slept, "a slower round trip than the one before the sleep, and yet it counts");
 });
@@ -82,7 +82,7 @@ test("somebody sets the device's clock: nothing moves", () => {
 test("a slower round trip replaces one that is old: clocks drift", () => {
   const { local, ask, error } = setUp();
   ask(5, 5);
-  local.sleep(601_000);
+  local.lapse(601_000);
   ask(50, 40);
   assert.equal(error(), 5);
 });

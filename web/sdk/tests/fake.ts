@@ -51,7 +51,7 @@ export class FakeClock {
   }
 
   /** Lets time pass without any timer, as in a tab that sleeps. */
-  sleep(ms: number): void {
+  lapse(ms: number): void {
     this.#now += ms;
   }
 

@@ -397,14 +397,14 @@ test("a socket that never says hello is given up", async () => {
 
 test("a tab that comes back to the front looks at the clock, not at its timers", async () => {
   const { world, statuses } = await joined();
-  world.clock.sleep(30_000);
+  world.clock.lapse(30_000);
   world.signal("visible");
   assert.equal(statuses().at(-1), "open", "not long enough to be sure");
-  world.clock.sleep(21_000);
+  world.clock.lapse(21_000);
   world.signal("visible");
   assert.equal(statuses().at(-1), "waiting silent");
   // The timer for the next try sleeps as well.
-  world.clock.sleep(5_000);
+  world.clock.lapse(5_000);
   world.signal("visible");
   await settle();
   assert.equal(world.sockets.length, 2);
@@ -595,7 +595,7 @@ test("36,000 entries leave nothing behind", async () => {
       world.socket.hear(
         say.frame(seq - 20, seq, entries, { viewers: [seq, seq, world.clock.now()] }, world.clock.now()),
       );
-      world.clock.sleep(100);
+      world.clock.lapse(100);
       if (beat % 20 === 0) await world.clock.advance(0);
     }
     await world.clock.advance(5_000);

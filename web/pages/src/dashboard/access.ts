@@ -1,3 +1,5 @@
+import { read, write } from "../design/kept.js";
+
 /** Who looks at which show. The token stays in this tab: the address bar, the history and other tabs never have it. */
 export interface Access {
   readonly token: string;
@@ -20,30 +22,14 @@ export function access(): Access | null {
 }
 
 export function keep(access: Access | null): void {
-  try {
-    if (access === null) sessionStorage.removeItem(KEY);
-    else sessionStorage.setItem(KEY, JSON.stringify(access));
-  } catch {
-    // Where storage is refused, a reload asks again.
-  }
+  write("sessionStorage", KEY, access === null ? null : JSON.stringify(access));
 }
 
 function kept(): Access | null {
   try {
-    const found = JSON.parse(sessionStorage.getItem(KEY) ?? "null") as unknown;
+    const found = JSON.parse(read("sessionStorage", KEY) ?? "null") as unknown;
     if (typeof found !== "object" || found === null || !("token" in found) || typeof found.token !== "string") return null;
     return { token: found.token, show: "show" in found && typeof found.show === "string" ? found.show : null };
-  } catch {
-    return null;
-  }
-}
-
-/** The show that a token is limited to. The server checks the token; this only spares a question. */
-export function showOf(token: string): string | null {
-  try {
-    const part = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
-    const claims = JSON.parse(atob(part)) as { show?: unknown };
-    return typeof claims.show === "string" ? claims.show : null;
   } catch {
     return null;
   }

@@ -1,7 +1,9 @@
 import { html, nothing, render, type TemplateResult } from "lit";
 import { count, percent } from "../design/format.js";
 import { texts } from "../texts/dashboard.en.js";
-import { type Access, access, keep, showOf } from "./access.js";
+import { claimsOf } from "../design/claims.js";
+import { read, THEME, write } from "../design/kept.js";
+import { type Access, access, keep } from "./access.js";
 import { acts, happened, lasted, running, type Stage } from "./acts.js";
 import { Api, type Listed, type Poll, Refused, type Sale, type Show } from "./api.js";
 import { Books } from "./books.js";
@@ -26,7 +28,6 @@ const LATE_MS = 15 * MINUTE;
 const RETRY_MAX_MS = 10_000;
 const NARROW_PX = 720;
 const PRINT = { width: 868, height: 76, isNarrow: false, scale: 2.5 };
-const THEME = "showcart:theme";
 
 type Range = "recent" | "whole" | { readonly from: number; readonly to: number };
 
@@ -71,7 +72,7 @@ export class Dashboard {
 
   constructor(root: HTMLElement) {
     this.#root = root;
-    const theme = read(THEME);
+    const theme = read("localStorage", THEME);
     if (theme === "light" || theme === "dark") document.documentElement.dataset["theme"] = theme;
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.#askSoon(0);
@@ -114,7 +115,7 @@ export class Dashboard {
     this.#access = given;
     this.#api = new Api(given.token);
     this.#shows = [];
-    const own = showOf(given.token);
+    const own = claimsOf(given.token).show;
     try {
       if (own === null) this.#shows = await this.#api.shows();
     } catch (error) {
@@ -577,7 +578,7 @@ export class Dashboard {
 
   #setTheme(theme: "light" | "dark"): void {
     document.documentElement.dataset["theme"] = theme;
-    write(THEME, theme);
+    write("localStorage", THEME, theme);
     this.#draw();
     this.#renderHead();
   }
@@ -605,19 +606,3 @@ export class Dashboard {
 }
 
 const most = (of: readonly (number | null)[]): number | null => of.reduce((best, it) => (it === null ? best : Math.max(best ?? 0, it)), null);
-
-function read(key: string): string | null {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-function write(key: string, value: string): void {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // Where storage is refused, the choice lasts as long as the page.
-  }
-}

@@ -6,7 +6,8 @@ import { base, controls } from "../design/styles.js";
 import { desk as texts } from "../texts/desk.en.js";
 import { Api, type DeskShow } from "./api.js";
 import { parts } from "./desk.styles.js";
-import { claimsOf, type Session } from "./session.js";
+import { claimsOf } from "../design/claims.js";
+import type { Session } from "./session.js";
 
 /** The way in: a token, then a show from the list, or a new one. `showcart-enter` brings the session. */
 export class Door extends LitElement {

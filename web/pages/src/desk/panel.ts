@@ -12,14 +12,14 @@ import "./figures.js";
 import { deepest } from "./focus.js";
 import "./head.js";
 import type { Head } from "./head.js";
-import { read, write } from "./kept.js";
+import { read, write } from "../design/kept.js";
 import "./lineup.js";
 import type { Lineup } from "./lineup.js";
 import { spoken } from "./log.js";
 import "./orders.js";
 import { Part } from "./part.js";
 import "./problems.js";
-import { claimsOf } from "./session.js";
+import { claimsOf } from "../design/claims.js";
 
 type View = "air" | "lineup" | "compose" | "side";
 const VIEWS: readonly View[] = ["air", "lineup", "compose", "side"];

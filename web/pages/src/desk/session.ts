@@ -1,5 +1,5 @@
-import type { Role, ShowId } from "@showcart/sdk";
-import { read as readKept, write } from "./kept.js";
+import type { ShowId } from "@showcart/sdk";
+import { read as readKept, write } from "../design/kept.js";
 
 /** Who sits at the desk of which show. It stays in this tab: a token is worth a shop's money. */
 export interface Session {
@@ -43,28 +43,4 @@ export function keep(session: Session): void {
 
 export function forget(): void {
   write("sessionStorage", KEY, null);
-}
-
-export interface Claims {
-  readonly sub: string;
-  readonly role: Role | null;
-  readonly show: ShowId | null;
-}
-
-/** What a token says of itself; the server proves it. */
-export function claimsOf(token: string): Claims {
-  const text = (it: unknown) => (typeof it === "string" ? it : null);
-  try {
-    const payload = (token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/");
-    const claims = JSON.parse(
-      new TextDecoder().decode(Uint8Array.from(atob(payload), (char) => char.charCodeAt(0))),
-    ) as Record<string, unknown>;
-    return {
-      sub: text(claims["sub"]) ?? "",
-      role: text(claims["role"]) as Role | null,
-      show: text(claims["show"]) as ShowId | null,
-    };
-  } catch {
-    return { sub: "", role: null, show: null };
-  }
 }

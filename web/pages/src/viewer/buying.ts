@@ -54,6 +54,8 @@ export interface Checkout {
   readonly step: Step;
 }
 
+const PREPARING: Step = { name: "preparing", line: null };
+
 /** A buyer is not asked to tap faster than this. */
 const AGAIN_MIN_MS = 1_000;
 
@@ -172,7 +174,7 @@ export class Buying {
 
   /** Brings the payment to the point at which the buyer can choose how to pay. */
   async prepare(holdId: HoldId): Promise<void> {
-    this.#step(holdId, { name: "preparing", line: null });
+    this.#step(holdId, PREPARING);
     await this.#attempt(holdId, async () => {
       const result = await this.#show.checkout.pay(holdId, {
         onLine: ({ payment }) => this.#step(holdId, { name: "preparing", line: payment.line }),
@@ -261,8 +263,8 @@ export class Buying {
 
   #begin(hold: Pick<MyHold, "hold_id" | "lines" | "amount_minor" | "currency" | "expires_at">): void {
     const { hold_id, lines, amount_minor, currency, expires_at } = hold;
-    const step: Step = { name: "preparing", line: null };
-    const checkout = { holdId: hold_id, lines, amountMinor: amount_minor, currency, until: expires_at, step };
+    const until = expires_at;
+    const checkout: Checkout = { holdId: hold_id, lines, amountMinor: amount_minor, currency, until, step: PREPARING };
     this.#checkouts.set(hold_id, checkout);
     this.#listener.reserved(checkout);
     void this.prepare(hold_id);
@@ -311,14 +313,7 @@ export class Buying {
     for (const hold of mine?.holds ?? []) {
       if (this.#checkouts.has(hold.hold_id)) continue;
       const { hold_id: holdId, lines, amount_minor: amountMinor, currency, expires_at: until } = hold;
-      this.#checkouts.set(holdId, {
-        holdId,
-        lines,
-        amountMinor,
-        currency,
-        until,
-        step: { name: "preparing", line: null },
-      });
+      this.#checkouts.set(holdId, { holdId, lines, amountMinor, currency, until, step: PREPARING });
     }
     for (const order of mine?.orders ?? []) {
       const { hold_id: holdId, lines, amount_minor: amountMinor, currency, deadline: until } = order;
@@ -326,14 +321,7 @@ export class Buying {
       if (known === undefined) {
         // Of orders that ended before this page there is nothing to do.
         if (order.state === "pending")
-          this.#checkouts.set(holdId, {
-            holdId,
-            lines,
-            amountMinor,
-            currency,
-            until,
-            step: { name: "preparing", line: null },
-          });
+          this.#checkouts.set(holdId, { holdId, lines, amountMinor, currency, until, step: PREPARING });
       } else if (order.state === "paid") {
         this.#confirmed(holdId, order.order_id);
       } else if (order.state === "unfulfilled" && known.step.name !== "unfulfilled") {

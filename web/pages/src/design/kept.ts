@@ -16,3 +16,6 @@ export function write(storage: "localStorage" | "sessionStorage", key: string, v
     // See above.
   }
 }
+
+/** Where the choice of light and dark is kept, for all pages. */
+export const THEME = "showcart:theme";
