@@ -16,6 +16,7 @@ mod repair;
 mod ring;
 mod room;
 mod socket;
+mod viewer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};

@@ -20,10 +20,9 @@ use super::event::Audience;
 use super::feed::{Feed, Frames, News};
 use super::log::{self, Entry, Gauge, Seq};
 use super::socket::{Close, Frame, Sent, SharedSocket};
+use super::viewer::{MineState, Place, Taken, Viewer};
 use super::{Live, Mine, Snapshot};
-use crate::clock::Millis;
 use crate::error::Result;
-use crate::failpoints;
 use crate::ids::{BuyerId, ShowId};
 
 /// What a room is told.
@@ -65,43 +64,10 @@ pub(super) struct Attach {
     pub(super) hello: String,
 }
 
-struct Viewer {
-    socket: SharedSocket,
-    desk: bool,
-    buyer: Option<BuyerId>,
-    place: Place,
-    mine: MineState,
-    /// When it last got a snapshot because it had fallen behind.
-    caught_up_at: Option<Instant>,
-    /// Since when it takes nothing.
-    blocked_since: Option<Instant>,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    /// Has everything up to `cursor`, and the gauges up to `generation`.
-    Following { cursor: Seq, generation: u64 },
-    /// Gets a snapshot next.
-    Waiting { behind: bool, since: Instant },
-}
-
-/// Where a buyer's own things stand (holds, orders, votes): they are told as a whole at every join and catch-up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum MineState {
-    Told,
-    Due,
-    /// Being read; `again` when an own entry came meanwhile.
-    Asked {
-        again: bool,
-    },
-}
-
 /// How long an entry may wait for the one before it until the log is read.
 const GAP: Duration = Duration::from_millis(50);
 /// Entries of one reading of the log.
 const READ_MAX: i64 = 1_000;
-/// Falling behind twice within this is too slow.
-const SLOW_WINDOW: Duration = Duration::from_secs(60);
 /// A viewer that takes nothing for this long is cut off.
 const BLOCKED_MAX: Duration = Duration::from_secs(60);
 /// Sockets written between two looks at what else there is to do.
@@ -143,15 +109,6 @@ pub(super) struct Room {
     next_tick: Instant,
     next_heartbeat: Instant,
     empty_since: Instant,
-}
-
-/// The latest snapshot, shared by whoever joins while it is fresh.
-struct Taken {
-    seq: Seq,
-    generation: u64,
-    at: Instant,
-    viewer: Frame,
-    desk: Frame,
 }
 
 impl Room {
@@ -607,93 +564,6 @@ impl Drop for Room {
             }
         }
         self.open.store(0, Ordering::Relaxed);
-    }
-}
-
-impl Viewer {
-    /// Sends what lies behind the cursor; false when this viewer must be looked at again.
-    fn follow(&mut self, feed: &Feed, frames: &mut Frames, now: Millis, live: &Live) -> bool {
-        let Place::Following { cursor, generation } = self.place else { return false };
-        if !feed.covers(self.desk, cursor) {
-            self.fall_behind(live);
-            return false;
-        }
-        if self.blocked_since.is_some() && !self.socket.takes_more() {
-            // The frame, which may be long and of use to nobody else, is not even made.
-            return false;
-        }
-        if !self.desk && feed.has_entries(cursor) && failpoints::fires("viewer_loses_entry") {
-            // To this viewer it looks as if nothing had happened, so nobody will ever ask for it.
-            let upto = feed.upto;
-            let nothing = format!(r#"{{"type":"frame","t":{now},"after":{cursor},"upto":{upto}}}"#);
-            self.place = Place::Following { cursor: upto, generation: feed.generation };
-            return self.socket.send(&Frame::text(&nothing)) == Sent::Taken;
-        }
-        match self.socket.send(frames.get(feed, self.desk, cursor, generation, now)) {
-            Sent::Taken => {
-                self.place = Place::Following { cursor: feed.upto.max(cursor), generation: feed.generation };
-                self.blocked_since = None;
-                true
-            }
-            Sent::Blocked => {
-                self.blocked_since.get_or_insert_with(Instant::now);
-                false
-            }
-            // Its reading task is about to say so.
-            Sent::Gone => true,
-        }
-    }
-
-    /// Begins with a snapshot, if it is fresh and nothing is missing between it and now.
-    fn start(&mut self, snapshot: &Taken, feed: &Feed, live: &Live) -> bool {
-        let Place::Waiting { behind, .. } = self.place else { return false };
-        let current = snapshot.seq >= feed.upto && snapshot.generation == feed.generation;
-        let fresh = current || snapshot.at.elapsed() < live.limits().tick();
-        if !fresh || !feed.covers(self.desk, snapshot.seq) {
-            return false;
-        }
-        match self.socket.send(if self.desk { &snapshot.desk } else { &snapshot.viewer }) {
-            Sent::Taken => {
-                if behind {
-                    live.count_behind(-1);
-                    self.caught_up_at = Some(Instant::now());
-                    // Own entries may have passed while nothing could be sent.
-                    self.owe_mine();
-                }
-                // Some gauges (the number of viewers) lie in no table, so that a snapshot cannot have them: the first frame
-                // brings them all.
-                self.place = Place::Following { cursor: snapshot.seq, generation: 0 };
-                self.blocked_since = None;
-                true
-            }
-            Sent::Blocked => {
-                self.blocked_since.get_or_insert_with(Instant::now);
-                false
-            }
-            Sent::Gone => true,
-        }
-    }
-
-    fn fall_behind(&mut self, live: &Live) {
-        if self.caught_up_at.is_some_and(|it| it.elapsed() < SLOW_WINDOW) {
-            self.socket.close(Close::Slow);
-            return;
-        }
-        self.place = Place::Waiting { behind: true, since: Instant::now() };
-        live.count_behind(1);
-    }
-
-    /// Whatever is being read for a buyer now is too old.
-    fn owe_mine(&mut self) {
-        self.mine = match (&self.buyer, self.mine) {
-            (None, _) => MineState::Told,
-            (Some(_), MineState::Asked { .. }) => MineState::Asked { again: true },
-            (Some(_), _) => MineState::Due,
-        };
-    }
-
-    fn is_waiting(&self) -> bool {
-        matches!(self.place, Place::Waiting { .. })
     }
 }
 
