@@ -17,6 +17,7 @@
 
 #![allow(clippy::disallowed_methods)] // This is the one file that speaks to a driver and reads the wall clock.
 
+mod checkpoint;
 mod turn;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,14 @@ pub struct Db(Arc<Inner>);
 
 enum Inner {
     /// SQLite lets one writer in at a time, so writers queue for a single connection, see [`Turn`].
-    Sqlite { read: SqlitePool, write: SqlitePool, turns: turn::Turns, last_ms: AtomicI64, shop_writes: AtomicU64 },
+    Sqlite {
+        read: SqlitePool,
+        write: SqlitePool,
+        checkpoint: SqlitePool,
+        turns: turn::Turns,
+        last_ms: AtomicI64,
+        shop_writes: AtomicU64,
+    },
     /// Reads and writes have their own pools, so that writers waiting for a show's head row cannot starve snapshots.
     Postgres { read: PgPool, write: PgPool, shop_writes: AtomicU64 },
 }
@@ -114,7 +122,11 @@ impl Db {
             .await
             .context("opening the SQLite file")?;
         migrator.run(&write).await.context("bringing the schema up to date")?;
-        sqlite(options, write)
+        let db = sqlite(options, write);
+        if let Inner::Sqlite { checkpoint, turns, .. } = &*db.0 {
+            tokio::spawn(checkpoint::run(Arc::downgrade(&db.0), checkpoint.clone(), turns.clone()));
+        }
+        Ok(db)
     }
 
     /// Opens an existing database without changing it: what `check` and `export` use beside a running server.
@@ -131,7 +143,7 @@ impl Db {
         let path = options.get_filename().to_owned();
         anyhow::ensure!(path.exists(), "there is no database at {}", path.display());
         let write = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
-        sqlite(options, write)
+        Ok(sqlite(options, write))
     }
 
     /// Opens a read-only transaction in which every statement sees the same state.
@@ -181,7 +193,8 @@ impl Db {
     /// Waits until every connection is closed. On SQLite this empties the write-ahead log into the file.
     pub async fn close(&self) {
         match &*self.0 {
-            Inner::Sqlite { read, write, .. } => {
+            Inner::Sqlite { read, write, checkpoint, .. } => {
+                checkpoint.close().await;
                 read.close().await;
                 write.close().await;
             }
@@ -238,21 +251,26 @@ fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
         // In WAL mode `normal` may lose the last commits at a power failure: promises that were already answered.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
-        .pragma("cache_size", "-16000"))
+        .pragma("cache_size", "-16000")
+        .pragma("wal_autocheckpoint", checkpoint::LOG_MAX_ALONE))
 }
 
-fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> anyhow::Result<Db> {
+fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> Db {
+    let checkpoint = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options.clone().busy_timeout(checkpoint::READERS_MAX));
     let read = SqlitePoolOptions::new()
         .max_connections(6)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options.read_only(true));
-    Ok(Db(Arc::new(Inner::Sqlite {
+    Db(Arc::new(Inner::Sqlite {
         read,
         write,
+        checkpoint,
         turns: turn::Turns::default(),
         last_ms: AtomicI64::new(0),
         shop_writes: AtomicU64::new(0),
-    })))
+    }))
 }
 
 /// The file that an address of SQLite names; none for PostgreSQL.

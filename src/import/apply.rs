@@ -34,11 +34,11 @@ pub(super) struct Row {
 }
 
 const ROWS_MAX: usize = 200;
-const ROWS_MIN: usize = 25;
+const ROWS_MIN: usize = 10;
 /// Descriptions can be long; what others wait for is bytes as much as rows.
 const BYTES_MAX: usize = 256 * 1024;
 /// What a chunk may take of the time in which only one may write (SQLite): the size of chunks follows it.
-const CHUNK_TIME: Duration = Duration::from_millis(2);
+const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// Beside others who write, a rest is so many times as long as the chunk before it.
 const RESTS: u32 = 20;
 /// The same where others need not wait for the chunk (PostgreSQL), and only share the processor and the disk with it.
