@@ -93,16 +93,24 @@ impl App {
     /// Opens the database and starts what lives as long as the process. `server::serve` completes it.
     ///
     /// # Errors
-    /// A database that cannot be opened, a secret that is too short.
+    /// A folder without pages, a database that cannot be opened, a secret that is too short.
     pub async fn open(config: Config) -> anyhow::Result<App> {
         if config.database_url.is_none() {
             tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
+        }
+        if let Some(folder) = &config.web_dir {
+            crate::web::check(folder)?;
         }
         let db = Db::open(&config.database(), MIGRATIONS).await?;
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
-        let checkout = Checkout::new(db.clone(), live.clone(), config.limits.tick(), Terms::default());
+        let terms = Terms {
+            hold: Duration::from_secs(config.hold_s),
+            payment: Duration::from_secs(config.payment_s),
+            ..Terms::default()
+        };
+        let checkout = Checkout::new(db.clone(), live.clone(), config.limits.tick(), terms);
         let ballots = Ballots::new(db.clone(), live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
         let budgets = Budgets::default();

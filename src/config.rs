@@ -61,6 +61,14 @@ pub struct Config {
     #[arg(long, env = "PROVIDER_BURST", default_value_t = 5.0)]
     pub provider_burst: f64,
 
+    /// Seconds for which units are kept for a buyer who does not go to pay; the same on every node.
+    #[arg(long, env = "HOLD_S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    pub hold_s: u64,
+
+    /// Seconds in which a buyer must have paid, from the moment at which it is possible; the same on every node.
+    #[arg(long, env = "PAYMENT_S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub payment_s: u64,
+
     #[command(flatten)]
     pub limits: Limits,
 }
@@ -178,6 +186,8 @@ impl Default for Config {
             webhook_base_url: None,
             provider_rate: 20.0,
             provider_burst: 5.0,
+            hold_s: 120,
+            payment_s: 300,
             limits: Limits::default(),
         }
     }

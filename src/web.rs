@@ -5,39 +5,83 @@
 //! socket as everybody else. Scripts may be loaded by pages of any origin, because shops put the viewer's element on theirs;
 //! what such a page may then ask of the API is decided by `ALLOWED_ORIGINS`.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
+use anyhow::ensure;
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
-use tower_http::services::{ServeDir, ServeFile};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use tower_http::services::ServeDir;
 
 use crate::app::App;
-use crate::error::{Code, problem};
+use crate::error::{Code, Error, problem};
 
 /// Nothing but our own files runs or is shown here; the sandbox is another origin that the pages call, and pictures, streams
 /// and servers may be elsewhere.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' http: https: ws: wss:; \
+const POLICY: &str = "default-src 'none'; style-src 'self'; connect-src 'self' http: https: ws: wss:; \
                       img-src https: http: data:; media-src 'self' https: http: blob:; font-src 'self'; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
+                      form-action 'none'; frame-ancestors 'none'; script-src 'self'";
 /// Names of files in `assets` change with what is in them.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Asked for again each time, and sent only when it has changed.
 const ASK: &str = "no-cache";
 
-/// The pages of `folder`, and whatever they load.
+/// Says whether `folder` holds the pages, before anybody comes for them.
+pub fn check(folder: &Path) -> anyhow::Result<()> {
+    ensure!(
+        folder.join("index.html").is_file(),
+        "WEB_DIR is {}, and there is no index.html: build the pages (`npm ci && npm run build` in web/) and name web/dist, or \
+         leave it unset for one plain page",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// The pages of `folder`, and whatever they load; the build has each also compressed, for phones on slow lines.
 pub fn pages(folder: &Path) -> Router<App> {
-    let page = |name| ServeFile::new(folder.join(name)).precompressed_gzip();
-    let files = |folder: &Path| ServeDir::new(folder).precompressed_gzip();
+    let page = |name: &str| {
+        let file: Arc<Path> = folder.join(name).into();
+        get(move || async move { page(&file).await })
+    };
+    let files = |folder: &Path| ServeDir::new(folder).precompressed_gzip().precompressed_br();
     let named = Router::new()
-        .route_service("/", page("index.html"))
-        .route_service("/desk", page("desk.html"))
-        .route_service("/dashboard", page("dashboard.html"))
-        .route_service("/embed", page("embed.html"))
+        .route("/", page("index.html"))
+        .route("/desk", page("desk.html"))
+        .route("/dashboard", page("dashboard.html"))
+        .route("/embed", page("embed.html"))
         .route_service("/{file}", files(folder));
     let assets = Router::new().nest_service("/assets", files(&folder.join("assets")));
     public(named, ASK).merge(public(assets, FOR_EVER))
+}
+
+/// A page under a policy that lets the script run which stands in it, and no other: read each time, because a page and its
+/// policy must be of one build.
+async fn page(file: &Path) -> Response {
+    match tokio::fs::read_to_string(file).await {
+        Ok(html) => {
+            let mut policy = POLICY.to_owned();
+            for script in scripts(&html) {
+                policy.push_str(&format!(" 'sha256-{}'", STANDARD.encode(Sha256::digest(script))));
+            }
+            let policy = HeaderValue::try_from(policy).expect("letters, digits and punctuation");
+            ([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => Error::from(anyhow::Error::from(error)).into_response(),
+    }
+}
+
+/// The text of each script that stands in a page, as our build writes them.
+fn scripts(html: &str) -> impl Iterator<Item = &str> {
+    let elements = html.split("<script").skip(1).filter_map(|it| it.split_once('>'));
+    elements.filter_map(|(_, rest)| rest.split_once("</script>")).map(|(script, _)| script).filter(|it| !it.is_empty())
 }
 
 /// Streams of `folder`, below `/media`. Playlists change all the time.
@@ -59,7 +103,6 @@ fn public(files: Router<App>, cache: &'static str) -> Router<App> {
         }
         let headers = [
             (header::CACHE_CONTROL, cache),
-            (header::CONTENT_SECURITY_POLICY, POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
@@ -67,6 +110,8 @@ fn public(files: Router<App>, cache: &'static str) -> Router<App> {
         for (name, value) in headers {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+        let policy = response.headers_mut().entry(header::CONTENT_SECURITY_POLICY);
+        policy.or_insert(HeaderValue::from_static(POLICY));
         response
     }))
 }

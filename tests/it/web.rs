@@ -10,8 +10,9 @@ async fn built_pages_are_served_with_a_strict_policy_and_nothing_outside_their_f
     let web = outside.path().join("dist");
     std::fs::create_dir_all(web.join("assets")).unwrap();
     std::fs::write(outside.path().join("secret"), "the shop's secret").unwrap();
-    for (name, text) in [("index.html", "viewer"), ("desk.html", "desk"), ("element.js", "1"), ("assets/a-1f.js", "2")]
-    {
+    // A page with a script in it, by its own hash: `printf 1+1 | openssl dgst -sha256 -binary | base64`.
+    let viewer = r#"<script type="module" async>1+1</script><script src="/a.js"></script>"#;
+    for (name, text) in [("index.html", viewer), ("desk.html", "desk"), ("element.js", "1"), ("assets/a-1f.js", "2")] {
         std::fs::write(web.join(name), text).unwrap();
     }
     let media = outside.path().join("media");
@@ -27,7 +28,7 @@ async fn built_pages_are_served_with_a_strict_policy_and_nothing_outside_their_f
         (response.status().as_u16(), headers.map(header), response.text().await.unwrap())
     };
     for (path, kind, cache, text) in [
-        ("/", "text/html", "no-cache", "viewer"),
+        ("/", "text/html", "no-cache", viewer),
         ("/desk", "text/html", "no-cache", "desk"),
         ("/element.js", "text/javascript", "no-cache", "1"),
         ("/assets/a-1f.js", "text/javascript", "public, max-age=31536000, immutable", "2"),
@@ -38,7 +39,9 @@ async fn built_pages_are_served_with_a_strict_policy_and_nothing_outside_their_f
         let found_kind = found_kind.unwrap();
         assert!(found_kind.starts_with(kind), "{path} is {found_kind}");
         let policy = policy.unwrap();
-        assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{path}: {policy}");
+        let scripts = policy.split("script-src ").nth(1).unwrap();
+        let own = " 'sha256-Shsh2HauAMjtXE0c3gnGH4phtQ/jcKgBsQwzmDHzcKs='";
+        assert_eq!(scripts, format!("'self'{}", if path == "/" { own } else { "" }), "{path}");
         assert_eq!(origin.as_deref(), Some("*"));
     }
     for path in [
@@ -54,8 +57,28 @@ async fn built_pages_are_served_with_a_strict_policy_and_nothing_outside_their_f
     }
     let post = http.post(server.url("/element.js")).send().await.unwrap();
     assert_eq!((post.status().as_u16(), post.headers().get("cache-control")), (405, None));
+    // A browser that takes a compressed copy gets it, and caches are told that others may not.
+    for (kind, end) in [("br", "br"), ("gzip", "gz")] {
+        std::fs::write(format!("{web}/element.js.{end}"), format!("as {kind}")).unwrap();
+        let response = http.get(server.url("/element.js")).header("accept-encoding", kind).send().await.unwrap();
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!([header("content-encoding"), header("vary")], [kind, "accept-encoding"]);
+        assert_eq!(header("content-type"), "text/javascript");
+        assert_eq!(response.text().await.unwrap(), format!("as {kind}"));
+    }
+    assert_eq!(get("/element.js").await.2, "1");
     // What is not a file stays what it was.
     assert_eq!(get("/healthz").await.2, "ok\n");
     let shows = get("/v1/shows").await;
     assert_eq!((shows.0, shows.1[3].as_deref()), (401, None));
+}
+
+#[tokio::test]
+async fn a_folder_without_pages_is_refused_at_the_start() {
+    let server = Process::serve(Backend::Sqlite, &[]).await;
+    let empty = tempfile::tempdir().unwrap();
+    let folder = empty.path().to_str().unwrap();
+    let done = server.command(&["serve", "--web-dir", folder, "--data-dir", folder]).await;
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success() && said.contains("npm run build"), "{said}");
 }
