@@ -1,12 +1,12 @@
-// Builds `dist`: one ES module with its source map, and the types beside it.
+// Builds `dist`: two ES modules with their source maps, and the types beside them.
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { build } from "esbuild";
 
 rmSync("dist", { recursive: true, force: true });
 await build({
-  entryPoints: ["src/index.ts"],
-  outfile: "dist/index.js",
+  entryPoints: ["src/index.ts", "src/early.ts"],
+  outdir: "dist",
   bundle: true,
   format: "esm",
   target: "es2022",

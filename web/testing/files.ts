@@ -1,12 +1,14 @@
+import { createHash } from "node:crypto";
 import { createServer, type Server as HttpServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 
-/** What a server says with every page: nothing but its own files runs. */
-export const POLICY = [
+/** What a server says with every page: nothing but its own files runs, and the script that stands in a page. */
+const policy = (scripts: readonly string[]) =>
+  [
   "default-src 'none'",
-  "script-src 'self'",
+  `script-src ${["'self'", ...scripts].join(" ")}`,
   "style-src 'self'",
   "connect-src 'self' http: https: ws: wss:",
   "img-src https: http: data:",
@@ -16,6 +18,12 @@ export const POLICY = [
   "form-action 'none'",
   "frame-ancestors 'none'",
 ].join("; ");
+
+/** The sources that allow the scripts in a page. */
+const inline = (html: string): string[] =>
+  [...html.matchAll(/<script(?![^>]*\ssrc=)[^>]*>([^]+?)<\/script>/g)].map(
+    ([, code]) => `'sha256-${createHash("sha256").update(String(code)).digest("base64")}'`,
+  );
 
 const KINDS: Record<string, string> = {
   ".html": "text/html; charset=utf-8",
@@ -53,7 +61,6 @@ export class Files {
     const http = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://localhost").pathname;
       const headers = {
-        "content-security-policy": POLICY,
         "x-content-type-options": "nosniff",
         "cache-control": "no-store",
         "access-control-allow-origin": "*",
@@ -63,7 +70,11 @@ export class Files {
       (given === undefined ? readFile(join(root, file)) : Promise.resolve(given)).then(
         (body) =>
           response
-            .writeHead(200, { ...headers, "content-type": KINDS[extname(file)] ?? "application/octet-stream" })
+            .writeHead(200, {
+              ...headers,
+              "content-security-policy": policy(file.endsWith(".html") ? inline(String(body)) : []),
+              "content-type": KINDS[extname(file)] ?? "application/octet-stream",
+            })
             .end(body),
         () => response.writeHead(404, headers).end(),
       );

@@ -12,12 +12,15 @@ export interface Setting {
 }
 
 /** Sets up before the first test of a file, and clears away after the last one. */
-export function setting({ allowedOrigins = [] }: { allowedOrigins?: readonly string[] } = {}): Setting {
+export function setting({
+  allowedOrigins = [],
+  settings = [],
+}: { allowedOrigins?: readonly string[]; settings?: readonly string[] } = {}): Setting {
   const it: { browser?: Browser; files?: Files; server?: Server } = {};
   before(async () => {
     it.browser = await launch();
     it.files = await Files.serve();
-    it.server = await Server.start({ allowedOrigins: [it.files.url, ...allowedOrigins] });
+    it.server = await Server.start({ allowedOrigins: [it.files.url, ...allowedOrigins], settings });
   });
   after(async () => {
     await it.browser?.close();

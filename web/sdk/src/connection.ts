@@ -1,9 +1,10 @@
+import { protocolsFor } from "./address.js";
 import { type DisconnectReason, nextStep, WAIT_MAX_MS } from "./backoff.js";
 import type { Cancel, Environment } from "./environment.js";
 import { ShowcartError } from "./errors.js";
 import { Line } from "./line.js";
 import { type Observable, type Unsubscribe, Value } from "./observable.js";
-import { type ClientMessage, type Hello, type Role, type ServerMessage, SUBPROTOCOL } from "./protocol.js";
+import type { ClientMessage, Hello, Role, ServerMessage } from "./protocol.js";
 import type { Tokens } from "./token.js";
 import { within } from "./waiting.js";
 
@@ -123,9 +124,7 @@ export class Connection {
 
   #open(token: string | null): void {
     const { environment, url } = this.#options;
-    // A token in the address would end up in logs.
-    const protocols = token === null ? [SUBPROTOCOL] : [SUBPROTOCOL, `token.${token}`];
-    const line: Line = new Line(environment.socket(url(), protocols), environment.clock, {
+    const line: Line = new Line(environment.socket(url(), protocolsFor(token)), environment.clock, {
       hello: (hello) => this.#opened(line, hello),
       message: (message) => {
         if (this.#current?.line === line) this.#heard(message);

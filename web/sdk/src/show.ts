@@ -1,3 +1,4 @@
+import { liveAddress } from "./address.js";
 import { Alignment, type PictureTime } from "./alignment.js";
 import { Checkout } from "./checkout.js";
 import { ServerClock, TimeSampler } from "./clock.js";
@@ -232,7 +233,7 @@ export class Show {
   #url(): string {
     const since = this.#scene.get() === null ? null : this.#log.since;
     const query = since === null ? "" : `?since=${encodeURIComponent(since)}`;
-    return `${this.#server.replace(/^http/, "ws")}/v1/shows/${this.id}/live${query}`;
+    return liveAddress(this.#server, this.id) + query;
   }
 
   #opened(hello: Hello): void {

@@ -8,13 +8,20 @@ export type TokenFunction = () => Promise<string> | string;
 /** A token is renewed so long before it ends. */
 export const RENEW_BEFORE_MS = 60_000;
 
-const GUEST_KEY = "guest:";
+/** Where a guest's token is kept: a guest is one of a server. */
+const guestKey = (server: string): string => `guest:${server.replace(/\/+$/, "")}`;
+
+/** The token of the guest that this browser was before; null when it was none. */
+export function keptGuest(server: string, storage: Storage): string | null {
+  const kept = storage.read(guestKey(server));
+  return typeof kept === "string" ? kept : null;
+}
 
 /** The token of this viewer: one that was given, what a function gives, or a guest's, which the server gave. */
 export class Tokens {
   readonly #given: string | TokenFunction | null;
   readonly #storage: Storage;
-  readonly #guestKey: string;
+  readonly #server: string;
   readonly #now: () => Millis;
   #token: string | null = null;
   #asking: Promise<string> | null = null;
@@ -23,7 +30,7 @@ export class Tokens {
   constructor(given: string | TokenFunction | null, server: string, storage: Storage, now: () => Millis) {
     this.#given = given;
     this.#storage = storage;
-    this.#guestKey = GUEST_KEY + server;
+    this.#server = server;
     this.#now = now;
   }
 
@@ -35,10 +42,7 @@ export class Tokens {
   /** A token that should be good; null for a guest who is new. */
   async current(): Promise<string | null> {
     if (typeof this.#given === "string") return this.#given;
-    if (this.#given === null) {
-      const kept = this.#storage.read(this.#guestKey);
-      return typeof kept === "string" ? kept : null;
-    }
+    if (this.#given === null) return keptGuest(this.#server, this.#storage);
     const ends = this.#token === null ? null : expiryOf(this.#token);
     if (this.#token !== null && (ends === null || ends > this.#now() + RENEW_BEFORE_MS)) return this.#token;
     return this.renew();
@@ -58,14 +62,14 @@ export class Tokens {
     if (typeof this.#given === "string") return false;
     if (this.#given === null) {
       // A guest who is not known any more is a new guest.
-      this.#storage.remove(this.#guestKey);
+      this.#storage.remove(guestKey(this.#server));
       return token !== null;
     }
     return this.#token !== token || (await this.renew()) !== token;
   }
 
   keepGuest(token: string): void {
-    this.#storage.write(this.#guestKey, token);
+    this.#storage.write(guestKey(this.#server), token);
   }
 }
 

@@ -4,6 +4,7 @@ export * from "../src/index.js";
 export { Alignment } from "../src/alignment.js";
 export { nextStep, reasonOf, WAIT_MAX_MS } from "../src/backoff.js";
 export { ServerClock } from "../src/clock.js";
+export { openEarly } from "../src/early.js";
 export { Gauges } from "../src/gauges.js";
 export { LogPosition } from "../src/log.js";
 export { Listeners, select, Value } from "../src/observable.js";

@@ -5,14 +5,6 @@
 export const en = {
   brand: "Showcart",
 
-  entrance: {
-    title: "Which show?",
-    help: "A show is named by the part of the address behind the #. Without a token you watch as a guest.",
-    show: "Show",
-    token: "Your token (optional)",
-    watch: "Watch",
-  },
-
   show: {
     region: "Live shopping",
     live: "Live",

@@ -2,6 +2,7 @@ import {
   type Banner,
   type ConnectionState,
   connect,
+  type Environment,
   type HoldId,
   type NewLine,
   type OrderId,
@@ -74,6 +75,8 @@ export class ShowcartShow extends LitElement {
   declare token: string | TokenFunction | null;
   declare video: string | null;
   declare theme: "light" | "dark" | null;
+  /** Opens sockets in place of the browser: `openEarly` of the SDK gives one, for a first picture that comes sooner. */
+  socket: Environment["socket"] | null = null;
   /** By our own width, not the window's: a shop may give us a column. */
   declare layout: "narrow" | "wide";
 
@@ -147,6 +150,7 @@ export class ShowcartShow extends LitElement {
       showId: this.show,
       pictureTime: () => this.#video?.pictureTime() ?? null,
       ...(this.token === null ? {} : { token: this.token }),
+      ...(this.socket === null ? {} : { environment: { socket: this.socket } }),
     });
     this.#live = show;
     const buying = new Buying(show, {
