@@ -93,13 +93,10 @@ impl App {
     /// Opens the database and starts what lives as long as the process. `server::serve` completes it.
     ///
     /// # Errors
-    /// A folder without pages, a database that cannot be opened, a secret that is too short.
+    /// A database that cannot be opened, a secret that is too short.
     pub async fn open(config: Config) -> anyhow::Result<App> {
         if config.database_url.is_none() {
             tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
-        }
-        if let Some(folder) = &config.web_dir {
-            crate::web::check(folder)?;
         }
         let db = Db::open(&config.database(), MIGRATIONS).await?;
         let keys = Keys::open(&config).await?;

@@ -17,7 +17,7 @@ use showcart::ids::{BuyerId, ShowId};
 use showcart::import;
 use showcart::payment::sandbox::{self, Sandbox, Settings};
 use showcart::storage::Storage;
-use showcart::{backup, check, export, openapi, prune, server};
+use showcart::{backup, check, export, openapi, prune, server, web};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -133,6 +133,9 @@ fn done(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    if let Some(folder) = &config.web_dir {
+        web::check(folder)?;
+    }
     // Before anything is opened: whoever comes second must not touch what the first one has.
     let _lock = Storage::of(&config).lock()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
