@@ -43,8 +43,6 @@ struct Inner {
     tick: Duration,
     /// None is no limit.
     per_address_max: Option<i64>,
-    /// Votes of one transaction.
-    at_once: usize,
     /// Polls that somebody has voted in lately.
     polls: Mutex<HashMap<(ShowId, PollId), Kept>>,
     /// Votes that no lane can count wait here.
@@ -129,8 +127,6 @@ const KEPT_MAX: usize = 1_000;
 const LOOK: Duration = Duration::from_millis(20);
 /// Whoever sends a vote again, because its answer was lost, does so within this time after the end.
 const SENT_AGAIN: Duration = Duration::from_secs(120);
-/// Votes of one transaction where nobody else may write meanwhile (SQLite), so that no buyer waits for a whole crowd's.
-const AT_ONCE: usize = 64;
 /// Polls of one show that may be open at once.
 pub const OPEN_MAX: i64 = 3;
 /// A poll is closed so many ticks after its end: votes that arrived before it are counted by then.
@@ -144,10 +140,9 @@ impl Ballots {
     pub fn new(db: Db, live: Live, clock: Clock, limits: &Limits) -> Ballots {
         let max = i64::from(limits.guest_votes_per_address_max);
         let per_address_max = (max > 0).then_some(max);
-        let at_once = if db.is_sqlite() { AT_ONCE } else { usize::MAX };
         let questions = Lane::spawn(Looker { db, began: None }, SIZES);
         let (tick, polls) = (limits.tick(), Mutex::default());
-        Ballots(Arc::new(Inner { live, clock, tick, per_address_max, at_once, polls, questions }))
+        Ballots(Arc::new(Inner { live, clock, tick, per_address_max, polls, questions }))
     }
 
     /// Counts a vote with whatever else has come in its tick.
@@ -216,14 +211,13 @@ impl Ballots {
         if let Some(Door::Open(lane, _)) = self.door(show, poll) {
             return lane;
         }
-        let Inner { live, clock, tick, per_address_max, at_once, .. } = &*self.0;
+        let Inner { live, clock, tick, per_address_max, .. } = &*self.0;
         let closed_at = Arc::new(OnceLock::new());
         let counter = Counter {
             live: live.clone(),
             clock: clock.clone(),
             tick: *tick,
             per_address_max: *per_address_max,
-            at_once: *at_once,
             show,
             poll,
             began: None,

@@ -62,16 +62,20 @@ pub struct Config {
     pub provider_burst: f64,
 
     /// Seconds for which units are kept for a buyer who does not go to pay; the same on every node.
-    #[arg(long, env = "HOLD_S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "HOLD_S", default_value_t = HOLD_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub hold_s: u64,
 
     /// Seconds in which a buyer must have paid, from the moment at which it is possible; the same on every node.
-    #[arg(long, env = "PAYMENT_S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "PAYMENT_S", default_value_t = PAYMENT_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub payment_s: u64,
 
     #[command(flatten)]
     pub limits: Limits,
 }
+
+/// Time to go to pay, and then to pay, in seconds.
+pub const HOLD_S: u64 = 120;
+pub const PAYMENT_S: u64 = 300;
 
 /// Bounds of everything that could grow.
 #[derive(Debug, Clone, Args)]
@@ -186,8 +190,8 @@ impl Default for Config {
             webhook_base_url: None,
             provider_rate: 20.0,
             provider_burst: 5.0,
-            hold_s: 120,
-            payment_s: 300,
+            hold_s: HOLD_S,
+            payment_s: PAYMENT_S,
             limits: Limits::default(),
         }
     }

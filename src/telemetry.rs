@@ -61,6 +61,10 @@ fn describe() {
     describe_histogram!("showcart_votes_batch_commands", "Votes that were counted together.");
     describe_counter!("showcart_bus_dropped_total", "Messages that found the bus full; rooms read the log instead.");
     describe_counter!("showcart_room_dropped_total", "Messages that found a room busy; it reads the log instead.");
+    describe_gauge!(
+        "showcart_sqlite_log_pages",
+        "Pages in SQLite's write-ahead log: many while a long reader holds them."
+    );
     describe_counter!("showcart_log_repairs_total", "Times that a room read the log because something was missing.");
     describe_histogram!("showcart_pass_seconds", "Time to write one frame to everybody in a room.");
     describe_gauge!("showcart_requests_waiting", "Requests for units that wait for a lane's next batch on this node.");

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tower_http::services::ServeDir;
 
@@ -44,18 +44,18 @@ pub fn check(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The pages of `folder`, and whatever they load; the build has each also compressed, for phones on slow lines.
+/// The pages of `folder`, and whatever they load; the build has scripts and styles also compressed, for phones on slow lines.
 pub fn pages(folder: &Path) -> Router<App> {
-    let page = |name: &str| {
+    let page = |name: &str| -> MethodRouter {
         let file: Arc<Path> = folder.join(name).into();
-        get(move || async move { page(&file).await })
+        get(move |headers: HeaderMap| async move { page(&file, &headers).await })
     };
     let files = |folder: &Path| ServeDir::new(folder).precompressed_gzip().precompressed_br();
     let named = Router::new()
-        .route("/", page("index.html"))
-        .route("/desk", page("desk.html"))
-        .route("/dashboard", page("dashboard.html"))
-        .route("/embed", page("embed.html"))
+        .route_service("/", page("index.html"))
+        .route_service("/desk", page("desk.html"))
+        .route_service("/dashboard", page("dashboard.html"))
+        .route_service("/embed", page("embed.html"))
         .route_service("/{file}", files(folder));
     let assets = Router::new().nest_service("/assets", files(&folder.join("assets")));
     public(named, ASK).merge(public(assets, FOR_EVER))
@@ -63,15 +63,24 @@ pub fn pages(folder: &Path) -> Router<App> {
 
 /// A page under a policy that lets the script run which stands in it, and no other: read each time, because a page and its
 /// policy must be of one build.
-async fn page(file: &Path) -> Response {
+async fn page(file: &Path, asked: &HeaderMap) -> Response {
     match tokio::fs::read_to_string(file).await {
         Ok(html) => {
             let mut policy = POLICY.to_owned();
             for script in scripts(&html) {
                 policy.push_str(&format!(" 'sha256-{}'", STANDARD.encode(Sha256::digest(script))));
             }
-            let policy = HeaderValue::try_from(policy).expect("letters, digits and punctuation");
-            ([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
+            let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(&html)));
+            let header = |text| HeaderValue::try_from(text).expect("letters, digits and punctuation");
+            let (policy, etag) = (header(policy), header(etag));
+            let is_known = asked.get_all(header::IF_NONE_MATCH).iter().any(|it| *it == etag);
+            // With the policy in both cases: what comes with a 304 replaces what a browser has kept.
+            let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::ETAG, etag)];
+            if is_known {
+                (StatusCode::NOT_MODIFIED, headers).into_response()
+            } else {
+                (headers, Html(html)).into_response()
+            }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => StatusCode::NOT_FOUND.into_response(),
         Err(error) => Error::from(anyhow::Error::from(error)).into_response(),

@@ -21,7 +21,6 @@ pub(super) struct Counter {
     pub(super) clock: Clock,
     pub(super) tick: Duration,
     pub(super) per_address_max: Option<i64>,
-    pub(super) at_once: usize,
     pub(super) show: ShowId,
     pub(super) poll: PollId,
     /// When the last batch began.
@@ -40,13 +39,10 @@ impl Batch for Counter {
         self.pace().await;
         self.began = Some(Instant::now());
         metrics::histogram!("showcart_votes_batch_commands").record(votes.len() as f64);
-        let mut answers = Vec::with_capacity(votes.len());
-        for votes in votes.chunks(self.at_once) {
-            match self.persist(votes).await {
-                Ok(casts) => answers.extend(casts.into_iter().map(Ok)),
-                Err(failed) => answers.resize(answers.len() + votes.len(), Err(failed)),
-            }
-        }
+        let answers = match self.persist(&votes).await {
+            Ok(casts) => casts.into_iter().map(Ok).collect(),
+            Err(failed) => vec![Err(failed); votes.len()],
+        };
         Ran { answers, wake_at: None }
     }
 }

@@ -1,4 +1,5 @@
-//! The rows of polls and votes.
+//! The rows of polls and votes, and what `check` asks of them: polls are opened and closed here with the show's head locked,
+//! votes are written with their poll locked. Locks are taken in the order head, poll, gauge.
 
 use std::collections::{BTreeMap, HashMap};
 

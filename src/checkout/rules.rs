@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Millis;
+use crate::config::{HOLD_S, PAYMENT_S};
 use crate::ids::{BuyerId, HoldId, OrderId, PaymentId, ProductId, RefundId, SaleId};
 use crate::money::Currency;
 use crate::units::Units;
@@ -168,8 +169,8 @@ pub struct Terms {
 impl Default for Terms {
     fn default() -> Terms {
         Terms {
-            hold: Duration::from_secs(120),
-            payment: Duration::from_secs(300),
+            hold: Duration::from_secs(HOLD_S),
+            payment: Duration::from_secs(PAYMENT_S),
             payment_queue: Duration::from_secs(600),
             host_may_free_after: Duration::from_secs(1_800),
             lapsed_max: 2,

@@ -33,18 +33,18 @@ pub(super) struct Row {
     pub(super) product: Product,
 }
 
+/// Rows of a chunk while nobody else writes: many in one commit cost least in a whole.
 const ROWS_MAX: usize = 200;
-const ROWS_MIN: usize = 10;
+/// Beside others who write, where only one may (SQLite): little more than a commit, because everybody waits for it.
+const ROWS_BESIDE: usize = 10;
+/// The same where others need not wait for the chunk (PostgreSQL), and only share the processor and the disk with it.
+const ROWS_SHARED: usize = 50;
 /// Descriptions can be long; what others wait for is bytes as much as rows.
 const BYTES_MAX: usize = 256 * 1024;
-/// What a chunk may take of the time in which only one may write (SQLite): the size of chunks follows it.
-const CHUNK_TIME: Duration = Duration::from_millis(1);
-/// Beside others who write, a rest is so many times as long as the chunk before it.
+/// Beside others who write, a rest is so many times as long as the chunk before it (SQLite).
 const RESTS: u32 = 20;
-/// The same where others need not wait for the chunk (PostgreSQL), and only share the processor and the disk with it.
+/// The same on PostgreSQL.
 const RESTS_SHARED: u32 = 12;
-/// Rows of a chunk there, beside others who write: each shorter than what a buyer notices.
-const ROWS_SHARED: usize = 50;
 const REST_MAX: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -59,7 +59,8 @@ pub(super) async fn all(
 ) -> anyhow::Result<()> {
     let rows = BufReader::with_capacity(BYTES_MAX, tokio::fs::File::from_std(rows));
     let mut lines = rows.lines();
-    let (mut size, rests) = if db.is_sqlite() { (ROWS_MAX / 4, RESTS) } else { (ROWS_SHARED, RESTS_SHARED) };
+    let (beside, rests) = if db.is_sqlite() { (ROWS_BESIDE, RESTS) } else { (ROWS_SHARED, RESTS_SHARED) };
+    let mut size = beside;
     let mut shop_writes = db.shop_writes();
     loop {
         let chunk = next_chunk(&mut lines, size).await?;
@@ -71,23 +72,11 @@ pub(super) async fn all(
         progress(counts);
         let before = std::mem::replace(&mut shop_writes, db.shop_writes());
         let is_alone = shop_writes == before;
-        size = match db.is_sqlite() {
-            true => fitting(chunk.len(), size, took),
-            // Nobody waits for a chunk, and large ones cost least in a whole.
-            false if is_alone => ROWS_MAX,
-            false => ROWS_SHARED,
-        };
+        size = if is_alone { ROWS_MAX } else { beside };
         if !is_alone {
             tokio::time::sleep((took * rests).min(REST_MAX)).await;
         }
     }
-}
-
-/// How many rows the next chunk has: as many as fit the time, going by the last one.
-fn fitting(rows: usize, size: usize, took: Duration) -> usize {
-    let fit = rows as f64 * CHUNK_TIME.as_secs_f64() / took.as_secs_f64().max(0.000_1);
-    // Half of the way, so that one slow commit is not the end of it.
-    ((size as f64 + fit.min(ROWS_MAX as f64)) / 2.0).clamp(ROWS_MIN as f64, ROWS_MAX as f64) as usize
 }
 
 async fn next_chunk(lines: &mut Lines<BufReader<tokio::fs::File>>, size: usize) -> anyhow::Result<Vec<Row>> {
@@ -116,7 +105,7 @@ async fn chunk_until_applied(
         let tried = async {
             if in_doubt && let Some(now) = applied_after_all(db, job, counts).await? {
                 (new_counts, new_refusals) = now;
-                return Ok(Tried::Applied(CHUNK_TIME));
+                return Ok(Tried::Applied(Duration::ZERO));
             }
             in_doubt = false;
             try_chunk(db, chunk, job, &mut new_counts, &mut new_refusals).await

@@ -67,6 +67,12 @@ async fn built_pages_are_served_with_a_strict_policy_and_nothing_outside_their_f
         assert_eq!(response.text().await.unwrap(), format!("as {kind}"));
     }
     assert_eq!(get("/element.js").await.2, "1");
+    // A page that has not changed is not sent again, and one that has is.
+    let etag = http.get(server.url("/")).send().await.unwrap().headers()["etag"].clone();
+    let again = async || http.get(server.url("/")).header("if-none-match", &etag).send().await.unwrap().status();
+    assert_eq!(again().await, 304);
+    std::fs::write(format!("{web}/index.html"), "another").unwrap();
+    assert_eq!(again().await, 200);
     // What is not a file stays what it was.
     assert_eq!(get("/healthz").await.2, "ok\n");
     let shows = get("/v1/shows").await;

@@ -64,7 +64,7 @@ function needs({ metafile }, path) {
 /** A script as part of its page, and no file any more. */
 function inlined(path) {
   const code = readFileSync(path, "utf8").replace(/\/\/# sourceMappingURL=.*\s*$/, "").replaceAll('import("./', 'import("/');
-  if (/<\/script|from"\./.test(code)) throw new Error(`${path} cannot stand in a page`);
+  if (/<\/?script|<!--|\b(from|import)\s*"/.test(code)) throw new Error(`${path} cannot stand in a page`);
   rmSync(path);
   rmSync(`${path}.map`);
   return `<script type="module" async>${code.trim()}</script>`;

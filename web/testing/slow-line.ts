@@ -22,7 +22,7 @@ export class SlowLine {
   private constructor(upstream: number, { roundTripMs, bytesPerSecond }: LineOptions) {
     const up = new Lane(bytesPerSecond, roundTripMs / 2);
     const down = new Lane(bytesPerSecond, roundTripMs / 2);
-    // Without it the browser would have its connection before the first byte could have come back.
+    // Nothing is read before a handshake could have come back.
     this.#listener = createServer({ pauseOnConnect: true }, (client) => {
       this.connections += 1;
       const server = connect(upstream, "127.0.0.1");
@@ -70,31 +70,41 @@ class Lane {
     this.#wayMs = wayMs;
   }
 
-  /** When the last of so many bytes arrives. */
-  arrival(bytes: number): number {
+  /** Puts so many bytes on the line: when the last of them leaves, and when it arrives. */
+  take(bytes: number): { readonly left: number; readonly arrives: number } {
     this.#freeAt = Math.max(this.#freeAt, performance.now()) + bytes / this.#bytesPerMs;
-    return this.#freeAt + this.#wayMs;
+    return { left: this.#freeAt, arrives: this.#freeAt + this.#wayMs };
   }
 }
 
-/** What a packet carries: with larger pieces a connection would have the line for itself for long. */
+/** What a packet carries. The line takes one of each connection in turn, so none has it for itself. */
 const PIECE = 1_400;
 
+async function until(moment: number): Promise<void> {
+  const ms = moment - performance.now();
+  if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+}
+
 function carry(from: Socket, to: Socket, lane: Lane, count: (bytes: number) => void): void {
-  let last: Promise<void> = Promise.resolve();
-  const at = (moment: number, run: () => void) => {
-    last = last.then(async () => {
-      const ms = moment - performance.now();
-      if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
-      if (to.writable) run();
+  // Each waits for the one before it, because timers keep no order among themselves.
+  let entered: Promise<void> = Promise.resolve();
+  let arrived: Promise<void> = Promise.resolve();
+  const send = (bytes: number, run: () => void) => {
+    entered = entered.then(async () => {
+      const { left, arrives } = lane.take(bytes);
+      arrived = arrived.then(async () => {
+        await until(arrives);
+        if (to.writable) run();
+      });
+      await until(left);
     });
   };
   from.on("data", (bytes) => {
     count(bytes.length);
     for (let start = 0; start < bytes.length; start += PIECE) {
       const piece = bytes.subarray(start, start + PIECE);
-      at(lane.arrival(piece.length), () => void to.write(piece));
+      send(piece.length, () => void to.write(piece));
     }
   });
-  from.on("end", () => at(lane.arrival(0), () => void to.end()));
+  from.on("end", () => send(0, () => void to.end()));
 }

@@ -1,6 +1,7 @@
 import type { ShowId } from "@showcart/sdk";
 import { openEarly } from "@showcart/sdk/early";
 import { read, THEME, write } from "./design/kept.js";
+import { texts } from "./texts/broken.en.js";
 
 // The address says everything behind the `#`, which browsers keep to themselves: show, token, and for development server and
 // video.
@@ -35,10 +36,26 @@ async function watch(showId: string): Promise<void> {
   document.body.replaceChildren(element);
 }
 
-const show = asked.get("show");
-if (show !== null) await watch(show);
-else {
+async function enter(): Promise<void> {
+  const show = asked.get("show") ?? "";
+  if (show !== "") return watch(show);
   const { ask } = await import("./viewer/entrance.js");
   await parsed;
   ask();
+}
+
+try {
+  await enter();
+} catch (error) {
+  // The line broke, or a newer version was put in place of what this page wants to load.
+  await parsed;
+  const main = document.createElement("main");
+  main.className = "entrance";
+  const again = document.createElement("button");
+  again.className = "button money";
+  again.textContent = texts.again;
+  again.addEventListener("click", () => location.reload());
+  main.append(texts.failed, again);
+  document.body.replaceChildren(main);
+  throw error;
 }

@@ -11,8 +11,9 @@ test("a reservation from another device runs out, and is offered to everybody ag
   const lamp = await host.product({ sku: "late-1", title: "Lamp", price_minor: 8900 });
   const sale = await host.sale(lamp, { price_minor: 6200, cap: 1 });
   const ben = await viewer(stage, host.showId, { subject: "ben" });
-  await host.buy("ann", sale, { pay: false });
   const ann = await viewer(stage, host.showId, { subject: "ann" });
+  await host.buy("ann", sale, { pay: false });
+  await ann.page.reload();
   await ann.page.getByRole("button", { name: "Finish checkout", exact: true }).waitFor();
   await offer(ben.page, sale).getByText("The last one is in checkout").waitFor();
 

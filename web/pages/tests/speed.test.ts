@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { address, launch, PHONE, visit } from "../../testing/browser.js";
+import { address, DESKTOP, launch, PHONE, visit } from "../../testing/browser.js";
 import { call, Host, until } from "../../testing/host.js";
 import { Server } from "../../testing/server.js";
 import { SlowLine } from "../../testing/slow-line.js";
@@ -64,6 +64,8 @@ test("the first overlay is there within a second on a phone's line", { timeout: 
 });
 
 const COUNTERS = 10;
+/** Of so few units the page shows the number. */
+const FEW = 5;
 const PER_SECOND = 10;
 const SECONDS = 30;
 const TASK_MAX_MS = 50;
@@ -77,12 +79,17 @@ test(
     const host = await Host.open(server);
     const products = await Promise.all(
       Array.from({ length: COUNTERS }, (_, place) =>
-        host.product({ sku: `many-${place}`, title: `Product ${place}`, price_minor: 1_000 + place }),
+        host.product({ sku: `many-${place}`, title: `Product ${place}`, price_minor: 1_000 + place, units: FEW }),
       ),
     );
     const browser = await launch();
     t.after(() => browser.close());
-    const { page, complaints } = await viewer({ browser, files, server }, host.showId, { subject: "ann" });
+    const options = { subject: "ann", options: DESKTOP };
+    const { page, complaints } = await viewer({ browser, files, server }, host.showId, options);
+    // Beside the video, where all of them are drawn.
+    const drawn = page.getByText(`${FEW} left`);
+    await drawn.first().waitFor();
+    assert.equal(await drawn.count(), COUNTERS);
     await page.evaluate(() => {
       const long: number[] = [];
       Object.assign(window, { long });
@@ -101,16 +108,17 @@ test(
       const { processInfo } = await processes.send("SystemInfo.getProcessInfo");
       return processInfo.filter((it) => it.type === "renderer").reduce((sum, it) => sum + it.cpuTime, 0);
     };
-    const before = await seconds();
+    const [before, began] = [await seconds(), Date.now()];
     await Promise.all(products.map((it, place) => come(host, it, `buyer-${place}`)));
-    const share = ((await seconds()) - before) / SECONDS;
+    const took = (Date.now() - began) / 1_000;
+    const share = ((await seconds()) - before) / took;
 
     const long = await page.evaluate(() => (window as unknown as { long: number[] }).long);
     const counters = [...changes].filter(([name]) => name !== "viewers");
     const least = Math.min(...counters.map(([, times]) => times));
     t.diagnostic(`${(100 * share).toFixed(1)} % of a core; ${counters.length} counters, ${least} changes and more; long tasks: ${long.join(", ") || "none"}`);
     assert.equal(counters.length, COUNTERS);
-    assert.ok(least >= 0.9 * PER_SECOND * SECONDS, `a counter changed ${least} times`);
+    assert.ok(least >= 0.8 * PER_SECOND * took, `a counter changed ${least} times`);
     assert.ok(share <= CORE_MAX, `${share} of a core`);
     assert.deepEqual(long.filter((it) => it > TASK_MAX_MS), []);
     assert.deepEqual(complaints, []);
@@ -151,13 +159,20 @@ test(`${ENTRIES} entries leave the page as large as it was`, { timeout: 240_000 
   let position = 0;
   const heard: { type: string; data: unknown }[] = [];
   let say: (message: string) => void = () => {};
+  let cut: () => void = () => {};
+  const addresses: string[] = [];
+  let isOurs = false;
   const { page, complaints } = await viewer({ browser, files, server }, host.showId, {
     subject: "ann",
     prepare: (context) =>
-      context.routeWebSocket(/\/live$/, (socket) => {
+      context.routeWebSocket(/\/live(\?|$)/, (socket) => {
+        addresses.push(socket.url());
+        cut = () => void socket.close({ code: 1012 });
         const upstream = socket.connectToServer();
         say = (message) => socket.send(message);
         upstream.onMessage((message) => {
+          // From then on only we speak: the server's next heartbeat would tell of a position that it does not know.
+          if (isOurs) return;
           const { seq, upto, entries = [] } = JSON.parse(String(message)) as Partial<Told>;
           position = seq ?? upto ?? position;
           heard.push(...entries);
@@ -179,7 +194,7 @@ test(`${ENTRIES} entries leave the page as large as it was`, { timeout: 240_000 
   await host.unpin();
   await until(async () => heard.at(-1)?.type === "pin.cleared");
   const round = heard.splice(0);
-
+  isOurs = true;
   const inspector = await page.context().newCDPSession(page);
   const size = async () => {
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
@@ -211,6 +226,10 @@ test(`${ENTRIES} entries leave the page as large as it was`, { timeout: 240_000 
   t.diagnostic(`heap ${before.heap} to ${after.heap} bytes, nodes ${before.nodes} to ${after.nodes}`);
   assert.ok(after.heap <= GROWTH_MAX * before.heap, `the heap grew from ${before.heap} to ${after.heap} bytes`);
   assert.ok(after.nodes <= GROWTH_MAX * before.nodes, `the page grew from ${before.nodes} to ${after.nodes} nodes`);
+  // Whoever comes back says up to which place it has everything: all of it was taken.
+  cut();
+  await until(async () => addresses.length === 2);
+  assert.match(String(addresses[1]), new RegExp(`since=\\w+\\.${position}$`));
   assert.deepEqual(complaints, []);
 });
 

@@ -1,8 +1,11 @@
 import { SUBPROTOCOL } from "./protocol.js";
 
-/** The address of a show's socket; `server` may end in a slash. */
+/** A server's address as the other ones begin: without a slash at its end. */
+export const baseOf = (server: string): string => server.replace(/\/+$/, "");
+
+/** The address of a show's socket. */
 export function liveAddress(server: string, showId: string): string {
-  return `${server.replace(/\/+$/, "").replace(/^http/, "ws")}/v1/shows/${showId}/live`;
+  return `${baseOf(server).replace(/^http/, "ws")}/v1/shows/${showId}/live`;
 }
 
 /** What a socket offers: a token in the address would end up in logs. */

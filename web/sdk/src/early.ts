@@ -4,9 +4,13 @@
  */
 import { liveAddress, protocolsFor } from "./address.js";
 import { defaultEnvironment, type Environment, type SocketEvent, type SocketLike } from "./environment.js";
+import type { ReportError } from "./observable.js";
 import type { ShowOptions } from "./show.js";
 import { Storage } from "./storage.js";
 import { keptGuest } from "./token.js";
+
+/** Nobody has wanted it for so long: what the rest of the program needs does not come. */
+const WANTED_MS = 15_000;
 
 /** The same as `connect` will be given. Who has a function for the token, calls it first. */
 export interface EarlyOptions extends Pick<ShowOptions, "server" | "showId" | "environment"> {
@@ -15,21 +19,27 @@ export interface EarlyOptions extends Pick<ShowOptions, "server" | "showId" | "e
 
 /**
  * Opens the socket that `connect` will want, and gives the `socket` for its `environment`. The first one that is asked for
- * is this one, with all that has come on it; it is closed when another address or token is wanted. Later ones are new.
+ * is this one, with all that has come on it; it is closed when another address or token is wanted, or when nobody wants it
+ * for 15 s. Later ones are new.
  */
 export function openEarly({ server, showId, token, environment }: EarlyOptions): Environment["socket"] {
-  const { socket: open, storage } = { ...defaultEnvironment(), ...environment };
+  const { socket: open, storage, clock, reportError } = { ...defaultEnvironment(), ...environment };
   const url = liveAddress(server, showId);
   const protocols = protocolsFor(token ?? keptGuest(server, new Storage(storage)));
   let early: EarlySocket | null = null;
   try {
-    early = new EarlySocket(open(url, protocols));
+    early = new EarlySocket(open(url, protocols), reportError);
   } catch {
     // Whoever connects meets the same error, and tells it.
   }
+  const forget = clock.after(WANTED_MS, () => {
+    early?.close(1000);
+    early = null;
+  });
   return (wantedUrl, wantedProtocols) => {
     const ready = early;
     early = null;
+    forget();
     if (ready !== null && wantedUrl === url && String(wantedProtocols) === String(protocols)) return ready;
     ready?.close(1000);
     return open(wantedUrl, wantedProtocols);
@@ -42,11 +52,13 @@ type Type = (typeof TYPES)[number];
 /** Keeps what comes until somebody listens. */
 class EarlySocket implements SocketLike {
   readonly #socket: SocketLike;
+  readonly #reportError: ReportError;
   readonly #listeners: { readonly type: Type; readonly listener: (event: SocketEvent) => void }[] = [];
   #kept: { readonly type: Type; readonly event: SocketEvent }[] | null = [];
 
-  constructor(socket: SocketLike) {
+  constructor(socket: SocketLike, reportError: ReportError) {
     this.#socket = socket;
+    this.#reportError = reportError;
     for (const type of TYPES) {
       socket.addEventListener(type, (event) => {
         if (this.#kept === null) this.#tell(type, event);
@@ -76,6 +88,14 @@ class EarlySocket implements SocketLike {
   }
 
   #tell(type: Type, event: SocketEvent): void {
-    for (const it of this.#listeners) if (it.type === type) it.listener(event);
+    for (const it of this.#listeners) {
+      if (it.type !== type) continue;
+      try {
+        it.listener(event);
+      } catch (error) {
+        // As a browser does: one listener keeps nothing from the others.
+        this.#reportError(error);
+      }
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { liveAddress } from "./address.js";
+import { baseOf, liveAddress } from "./address.js";
 import { Alignment, type PictureTime } from "./alignment.js";
 import { Checkout } from "./checkout.js";
 import { ServerClock, TimeSampler } from "./clock.js";
@@ -96,7 +96,7 @@ export class Show {
     const report = environment.reportError;
     this.id = options.showId;
     this.#environment = environment;
-    this.#server = options.server.replace(/\/+$/, "");
+    this.#server = baseOf(options.server);
     this.#clock = new ServerClock(environment.clock);
     const serverNow = () => this.#clock.now();
 

@@ -1,3 +1,4 @@
+import { baseOf } from "./address.js";
 import { ShowcartError } from "./errors.js";
 import type { Millis } from "./protocol.js";
 import type { Storage } from "./storage.js";
@@ -9,7 +10,7 @@ export type TokenFunction = () => Promise<string> | string;
 export const RENEW_BEFORE_MS = 60_000;
 
 /** Where a guest's token is kept: a guest is one of a server. */
-const guestKey = (server: string): string => `guest:${server.replace(/\/+$/, "")}`;
+const guestKey = (server: string): string => `guest:${baseOf(server)}`;
 
 /** The token of the guest that this browser was before; null when it was none. */
 export function keptGuest(server: string, storage: Storage): string | null {
