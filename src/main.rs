@@ -143,7 +143,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let app = App::open(config).await?;
     // On stdout and alone on its line: scripts that asked for port 0 read the port here.
     println!("showcart is listening on http://{address}");
-    server::serve(listener, app.clone(), stop_signal()).await;
+    server::serve(listener, app.clone(), server::stop_signal()).await;
     app.db.close().await;
     Ok(())
 }
@@ -157,26 +157,8 @@ async fn serve_sandbox(args: SandboxArgs) -> anyhow::Result<()> {
     let sandbox = Sandbox::open(Settings { file: args.file, api_key }).await?;
     // On stdout and alone on its line, like the server's.
     println!("the sandbox is listening on http://{address}");
-    sandbox.serve(listener, stop_signal()).await;
+    sandbox.serve(listener, server::stop_signal()).await;
     Ok(())
-}
-
-/// Resolves at the first Ctrl-C or SIGTERM; the second ends the process at once.
-async fn stop_signal() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("a Unix process can listen for SIGTERM");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!("stopping; once more stops at once");
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        std::process::exit(130);
-    });
 }
 
 /// Whoever reads may stop early, so this says what `print!` would panic about.

@@ -12,7 +12,7 @@ use crate::catalogue::{check_name, check_sku};
 use crate::checkout::store::{self, OnHand};
 use crate::db::{self, Turn, Tx, query, row};
 use crate::error::{Code, Result, invalid, problem};
-use crate::ids::ProductId;
+use crate::ids::{ProductId, ShowId};
 use crate::live::Card;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
 use crate::request::{Body, Page, Paged, Path};
@@ -113,6 +113,7 @@ async fn write(
         return Err(invalid("image_url", format!("An image's address has at most {IMAGE_URL_MAX} characters.")));
     }
     let mut tx = app.db.write(Turn::Host).await?;
+    keep_currency(&mut tx, &sku, new.currency).await?;
     let product_id = ProductId::new();
     let product: Product = query(
         "insert into product (product_id, sku, handle, title, variant, description, price_minor, compare_at_minor, currency, image_url)
@@ -143,6 +144,24 @@ async fn write(
     }
     tx.commit().await?;
     Ok(Json(product))
+}
+
+/// Refuses another currency for a product that a show sells: viewers would see one, and buyers pay in the other.
+async fn keep_currency(tx: &mut Tx, sku: &str, currency: Currency) -> Result<()> {
+    let known: Option<(ProductId, Currency)> =
+        query("select product_id, currency from product where sku = $1").bind(sku).optional(tx).await?;
+    let Some((product, now)) = known.filter(|(_, now)| *now != currency) else { return Ok(()) };
+    let selling: Option<(ShowId,)> = query(
+        "select a.show_id from allocation a join show s on s.show_id = a.show_id
+         where a.product_id = $1 and s.ended_at is null limit 1",
+    )
+    .bind(product)
+    .optional(tx)
+    .await?;
+    match selling {
+        None => Ok(()),
+        Some((show,)) => Err(invalid("currency", format!("Show {show} sells it in {now}; end that show first."))),
+    }
 }
 
 async fn read(State(app): State<App>, caller: Caller, Path(sku): Path<String>) -> Result<Json<Product>> {

@@ -135,6 +135,24 @@ const RESTART: Duration = Duration::from_secs(1);
 /// Requests under way get this long when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Resolves at the first Ctrl-C or SIGTERM; the second ends the process at once.
+pub async fn stop_signal() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a Unix process can listen for SIGTERM");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping; once more stops at once");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+}
+
 /// Serves on `listener` until `stop` resolves, then lets requests under way finish.
 ///
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.

@@ -43,6 +43,7 @@ use crate::ids::{ProductId, ShowId};
 use crate::live::{self, Entry, Seq};
 use crate::money::Currency;
 use crate::payment::sandbox;
+use crate::server::stop_signal;
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -147,7 +148,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let (report, show, left) = tokio::select! {
         done = perform(&options, &shop, &authority, &db, video_url) => done?,
         ended = server.ended() => bail!("the server ended before the show did: {}", ended?),
-        _ = tokio::signal::ctrl_c() => bail!("stopped"),
+        () = stop_signal() => bail!("stopped"),
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", report.text())?;
@@ -165,7 +166,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     if options.keep {
         tokio::select! {
             ended = server.ended() => bail!("the server has ended: {}", ended?),
-            _ = tokio::signal::ctrl_c() => {}
+            () = stop_signal() => {}
         }
     }
     db.close().await;

@@ -216,6 +216,13 @@ fn plan<'a>(
             refusals.add(Refusal { line: *line, sku: Some(product.sku.clone()), reason });
             continue;
         }
+        if it.fenced.is_some_and(|fenced| fenced > Units::ZERO) && it.currency != product.currency {
+            counts.refused += 1;
+            let reason =
+                format!("Shows sell it in {}; end them before it is priced in {}.", it.currency, product.currency);
+            refusals.add(Refusal { line: *line, sku: Some(product.sku.clone()), reason });
+            continue;
+        }
         let new_count = on_hand.filter(|count| it.on_hand != Some(*count));
         let same = it.says(product);
         if same && new_count.is_none() {

@@ -278,3 +278,19 @@ both! {
         assert_eq!(host.delete(&path).await.ok()["in_lineup"], Value::Null);
     }
 }
+
+both! {
+    async fn a_product_that_a_show_sells_keeps_its_currency(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let host = shop.host();
+        let path = "/v1/products/lamp";
+        let yen = json!({ "title": "Pan", "price_minor": 500, "currency": "JPY" });
+        let said = wrong_field(&host.put(path, yen.clone()).await, "currency");
+        assert!(said.contains("EUR") && said.contains(&show.to_string()), "{said}");
+        let listed = host.get(&format!("/v1/shows/{show}/lineup")).await.ok();
+        let listed = listed.to_string();
+        assert!(listed.contains(&product) && listed.contains(r#""currency":"EUR""#), "{listed}");
+        host.post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        assert_eq!(host.put(path, yen).await.ok()["currency"], "JPY");
+    }
+}

@@ -101,6 +101,22 @@ test("a reservation outlives a reload, and is paid for after it", { timeout: 60_
   await context.close();
 });
 
+test("a reservation from one tab is paid for in another, which nobody told of it", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const pot = await host.product({ sku: "buy-tabs", title: "Pot", price_minor: 3100 });
+  const sale = await host.sale(pot, { price_minor: 2500, cap: 3 });
+  const one = await viewer(stage, host.showId, { subject: "ann" });
+  const other = await viewer(stage, host.showId, { subject: "ann" });
+  await offer(one.page, sale).getByRole("button", { name: /^Buy/ }).click();
+  await one.page.getByRole("button", { name: "Pay with a good card" }).waitFor();
+  await offer(other.page, sale).getByRole("button", { name: /^Buy/ }).click();
+  await other.page.getByRole("button", { name: "Pay with a good card" }).click();
+  for (const { page } of [one, other]) await page.getByRole("heading", { name: "Order confirmed" }).waitFor();
+  assert.deepEqual([...one.complaints, ...other.complaints], []);
+  await one.context.close();
+  await other.context.close();
+});
+
 test("sold out shows, is said once, and the button is dead", { timeout: 60_000 }, async () => {
   const host = await Host.open(stage.server);
   const rug = await host.product({ sku: "buy-4", title: "Runner", price_minor: 9900, units: 3 });

@@ -258,6 +258,7 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
   const { page, context } = await atDesk(stage, host.showId, "hanna");
   const watching = await viewer(stage, host.showId);
   const begin = async () => {
+    for (const it of [lamp, vase]) await host.call("PUT", `/lineup/${it}`, { allocated: 50 });
     await host.pin(lamp, 0);
     const running = await host.sale(lamp, { price_minor: 6200, cap: 10 });
     const armed = await host.sale(vase, { percent_off: 20, cap: 5, starts_at: Date.now() + 600_000 });
@@ -268,7 +269,12 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
   const over = async (running: string) => {
     for (const left of await page.locator("showcart-desk-air [data-sale]").all())
       await left.waitFor({ state: "detached" });
-    await page.getByText("All sales are over (2) and the pin is off.").first().waitFor();
+    await page.getByText("All sales are over (2), the pin is off, nothing is for sale.").first().waitFor();
+    const units = (await host.call("GET", "/lineup")) as unknown as { left: number }[];
+    assert.deepEqual(
+      units.map((it) => it.left),
+      [0, 0],
+    );
     assert.equal(await page.locator("showcart-desk-air [data-sale]").count(), 0);
     await air(page).getByText("No product is pinned.").waitFor();
     await offer(watching.page, running).waitFor({ state: "detached" });

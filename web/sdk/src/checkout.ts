@@ -153,6 +153,11 @@ export class Checkout {
     throw new RefusedError(reply.problem);
   }
 
+  /** Reads a hold of this buyer, which may have been made on another device. */
+  read(holdId: HoldId): Promise<Hold> {
+    return this.#get<Hold>(`/v1/holds/${holdId}`);
+  }
+
   /** Reads an order of this buyer. */
   async order(orderId: OrderId): Promise<Order> {
     const order = await this.#get<Order>(`/v1/orders/${orderId}`);

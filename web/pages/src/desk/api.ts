@@ -52,6 +52,16 @@ export interface Pinned {
   readonly in_lineup: boolean | null;
 }
 
+/** A product of the line-up and its units. */
+export interface Listed {
+  readonly product_id: ProductId;
+  readonly position: number;
+  readonly allocated: number;
+  readonly held: number;
+  readonly sold: number;
+  readonly left: number;
+}
+
 export interface DeskSale {
   readonly sale_id: SaleId;
   readonly product_id: ProductId;
@@ -248,6 +258,7 @@ export class ShowApi {
   unpin = (version?: number): Promise<Pinned> =>
     this.#send("DELETE", version === undefined ? "/pin" : `/pin?version=${version}`);
 
+  lineup = (): Promise<readonly Listed[]> => this.#send("GET", "/lineup");
   list = (product: ProductId, allocated: number, position: number): Promise<unknown> =>
     this.#send("PUT", `/lineup/${product}`, { allocated, position });
 

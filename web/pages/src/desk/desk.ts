@@ -267,7 +267,7 @@ export class Desk {
     });
   }
 
-  /** Ends what runs, whatever anybody changed meanwhile: therefore without versions. */
+  /** Ends what runs and leaves nothing for sale, whatever anybody changed meanwhile: therefore without versions. */
   async stopAll(): Promise<void> {
     const scene = this.show.scene.get();
     if (!this.canSell || scene === null) return;
@@ -280,11 +280,24 @@ export class Desk {
           this.at.unpin().then((it) => this.#pinIs(it)),
         ];
         const failed = (await Promise.allSettled(asked)).find((it) => it.status === "rejected");
+        await this.#takeUnitsAway();
         if (failed !== undefined) throw failed.reason;
         return sales.length;
       },
       { done: (ended) => (ended === 0 ? texts.red.nothing : texts.red.done(ended)) },
     );
+  }
+
+  /** Units that nobody holds leave the show; buyers may take some between our look and our command, so it looks again. */
+  async #takeUnitsAway(): Promise<void> {
+    let failed: PromiseSettledResult<unknown> | undefined;
+    for (let round = 0; round < 5; round += 1) {
+      const left = (await this.at.lineup()).filter((it) => it.left > 0);
+      if (left.length === 0) return;
+      const asked = left.map((it) => this.at.list(it.product_id, it.held + it.sold, it.position));
+      failed = (await Promise.allSettled(asked)).find((it) => it.status === "rejected");
+    }
+    if (failed?.status === "rejected") throw failed.reason;
   }
 
   seen(trouble: Trouble["type"]): void {

@@ -54,10 +54,12 @@ export const desk = {
   red: {
     label: "Stop all sales",
     sure: "Press again",
-    help: "Ends every sale and takes the pin off. Press twice, or hold the key.",
+    help: "Ends every sale, takes the pin off and leaves nothing for sale. Press twice, or hold the key.",
     done: (sales: number) =>
-      sales === 1 ? "The sale is over and the pin is off." : `All sales are over (${sales}) and the pin is off.`,
-    nothing: "Nothing was running. The pin is off.",
+      sales === 1
+        ? "The sale is over, the pin is off, nothing is for sale."
+        : `All sales are over (${sales}), the pin is off, nothing is for sale.`,
+    nothing: "No sale was running. The pin is off, nothing is for sale.",
     partly: (why: string) => `Not everything could be stopped. ${why}`,
   },
 

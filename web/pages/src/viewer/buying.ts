@@ -149,7 +149,7 @@ export class Buying {
     if (this.note(wanted)?.kind === "asking") return;
     this.#say(wanted, { kind: "asking" });
     try {
-      this.#answered(wanted, await this.#show.checkout.hold([wanted]));
+      await this.#answered(wanted, await this.#show.checkout.hold([wanted]));
     } catch (error) {
       this.#say(wanted, {
         kind: "said",
@@ -225,7 +225,7 @@ export class Buying {
     if (checkout !== undefined && hasEnded(checkout)) this.#checkouts.delete(holdId);
   }
 
-  #answered(wanted: NewLine, result: HoldResult): void {
+  async #answered(wanted: NewLine, result: HoldResult): Promise<void> {
     const say = (text: string) => this.#say(wanted, { kind: "said", text });
     switch (result.status) {
       case "held": {
@@ -235,6 +235,8 @@ export class Buying {
       }
       case "hold_open":
         this.#notes.delete(keyOf(wanted));
+        // Made in another tab, or on another device: nobody has told this page.
+        if (!this.#checkouts.has(result.hold_id)) return this.#begin(await this.#show.checkout.read(result.hold_id));
         return this.#reopen(result.hold_id);
       case "all_held":
         return this.#say(wanted, {

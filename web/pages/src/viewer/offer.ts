@@ -124,7 +124,9 @@ export class Offer extends LitElement {
   protected override render(): TemplateResult {
     const { product, sale, room, look } = this;
     const name = sale === null ? (`stock:${product.product_id}` as const) : (`units:${sale.sale_id}` as const);
-    const units = this.#units.to(name, () => room.show.gauge(name));
+    const told = this.#units.to(name, () => room.show.gauge(name));
+    // The end of a show takes back what was not sold: the counters say nothing of what there was.
+    const units = room.isLive ? told : undefined;
     const wanted: NewLine =
       sale === null ? { product_id: product.product_id, quantity: 1 } : { sale_id: sale.sale_id, quantity: 1 };
     const isSoldOut = sale === null ? units !== undefined && units.left + units.in_checkout <= 0 : sale.sold_out;
