@@ -21,6 +21,7 @@ use crate::db::{Db, Migrations};
 use crate::error::{Code, Result, problem};
 use crate::ids::BuyerId;
 use crate::live::Live;
+use crate::messenger::Messenger;
 use crate::payment::Provider;
 use crate::payment::budget::{Budgets, Rate};
 use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
@@ -101,7 +102,8 @@ impl App {
         let db = Db::open(&config.database(), MIGRATIONS).await?;
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
-        let live = Live::start(db.clone(), clock.clone(), config.limits.clone());
+        let messenger = config.redis_url.as_deref().map(|it| Messenger::new(it, &config.redis_prefix)).transpose()?;
+        let live = Live::start(db.clone(), clock.clone(), config.limits.clone(), messenger);
         let terms = Terms {
             hold: Duration::from_secs(config.hold_s),
             payment: Duration::from_secs(config.payment_s),

@@ -37,6 +37,14 @@ pub struct Config {
     #[arg(long, env = "MEDIA_DIR")]
     pub media_dir: Option<PathBuf>,
 
+    /// Redis, through which several nodes on one PostgreSQL tell each other what happens; a node alone needs none.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+
+    /// What our names in Redis begin with: another one for each installation that shares it.
+    #[arg(long, env = "REDIS_PREFIX", default_value = "showcart")]
+    pub redis_prefix: String,
+
     /// Where the sandbox payment provider is; without it, and on SQLite only, one runs inside this process.
     #[arg(long, env = "SANDBOX_URL")]
     pub sandbox_url: Option<String>,
@@ -184,6 +192,8 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             web_dir: None,
             media_dir: None,
+            redis_url: None,
+            redis_prefix: "showcart".to_owned(),
             sandbox_url: None,
             sandbox_public_url: None,
             sandbox_api_key: None,

@@ -25,6 +25,7 @@ pub mod catalogue; // Shopify CSV and JSON lists, read row by row
 pub mod payment; // calls, signed events, the sandbox
 
 // The engines.
+pub mod messenger; // Redis, through which nodes tell each other things
 pub mod live; // ENGINE 1: the log, rooms, sockets
 pub mod scene; // what a viewer sees, and the fold
 pub mod lane; // collect, decide together, commit once, answer everyone

@@ -59,7 +59,10 @@ fn describe() {
     describe_counter!("showcart_requests_limited_total", "Requests of those who asked too often.");
     describe_counter!("showcart_votes_total", "Votes that were decided, by what became of them.");
     describe_histogram!("showcart_votes_batch_commands", "Votes that were counted together.");
-    describe_counter!("showcart_bus_dropped_total", "Messages that found the bus full; rooms read the log instead.");
+    describe_counter!("showcart_bus_dropped_total", "Messages that the bus did not take; rooms read the log instead.");
+    describe_counter!("showcart_bus_unreadable_total", "Messages of other nodes that could not be read.");
+    describe_gauge!("showcart_bus_connected", "1 when what this node says to Redis comes back to it, else 0.");
+    describe_histogram!("showcart_bus_seconds", "Time from saying something to Redis to hearing it.");
     describe_counter!("showcart_room_dropped_total", "Messages that found a room busy; it reads the log instead.");
     describe_gauge!(
         "showcart_sqlite_log_pages",

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::log::{Entry, Gauge};
+use super::relay::Relay;
 use crate::failpoints;
-use crate::ids::ShowId;
+use crate::ids::{NodeId, ShowId};
+use crate::messenger::Messenger;
 
 /// What a committed change says to rooms.
 #[derive(Debug)]
@@ -20,18 +22,43 @@ pub(super) struct Message {
     pub(super) gauges: Vec<Gauge>,
 }
 
-/// One process, or (with a second variant, once there are nodes) many.
+/// One process, or many.
 pub(super) enum Bus {
     Local(mpsc::Sender<Message>),
+    Redis(Relay),
 }
 
-/// Messages that may wait for the one task that hands them to rooms.
-const QUEUE: usize = 8_192;
+/// Messages that may wait for the one task that takes them further.
+pub(super) const QUEUE: usize = 8_192;
 
 impl Bus {
-    pub(super) fn local() -> (Bus, mpsc::Receiver<Message>) {
+    /// The road, and where it ends: at the one task that hands messages to rooms.
+    pub(super) fn open(messenger: Option<Messenger>, node: NodeId) -> (Bus, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Bus::Local(sender), receiver)
+        let bus = match messenger {
+            Some(messenger) => Bus::Redis(Relay::start(messenger, node, sender)),
+            None => Bus::Local(sender),
+        };
+        (bus, receiver)
+    }
+
+    /// This node has a room for the show now.
+    pub(super) fn attend(&self, show: ShowId) {
+        if let Bus::Redis(relay) = self {
+            relay.attend(show);
+        }
+    }
+
+    /// It has none any more.
+    pub(super) fn leave(&self, show: ShowId) {
+        if let Bus::Redis(relay) = self {
+            relay.leave(show);
+        }
+    }
+
+    /// Whether messages come back only for shows that are attended.
+    pub(super) fn is_selective(&self) -> bool {
+        matches!(self, Bus::Redis(_))
     }
 
     /// Sends a message if there is room; if not, rooms find the entries in the log within a second.
@@ -39,12 +66,12 @@ impl Bus {
         if failpoints::fires("bus_loses_message") {
             return;
         }
-        match self {
-            Bus::Local(sender) => {
-                if sender.try_send(message).is_err() {
-                    metrics::counter!("showcart_bus_dropped_total").increment(1);
-                }
-            }
+        let sent = match self {
+            Bus::Local(sender) => sender.try_send(message).is_ok(),
+            Bus::Redis(relay) => relay.send(message),
+        };
+        if !sent {
+            metrics::counter!("showcart_bus_dropped_total").increment(1);
         }
     }
 }

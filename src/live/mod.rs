@@ -12,6 +12,7 @@ mod event;
 mod feed;
 mod log;
 mod presence;
+mod relay;
 mod repair;
 mod ring;
 mod room;
@@ -33,6 +34,7 @@ use crate::config::Limits;
 use crate::db::{Db, Turn};
 use crate::error::Result;
 use crate::ids::{BuyerId, NodeId, ShowId};
+use crate::messenger::Messenger;
 
 pub use self::change::Change;
 pub use self::event::{
@@ -101,13 +103,14 @@ const NEWS_KEPT: usize = 64;
 
 impl Live {
     /// Starts the engine of this node. [`Live::set_source`] must follow before anybody joins.
-    pub fn start(db: Db, clock: Clock, limits: Limits) -> Live {
-        let (bus, messages) = Bus::local();
+    pub fn start(db: Db, clock: Clock, limits: Limits, messenger: Option<Messenger>) -> Live {
+        let node = NodeId::new();
+        let (bus, messages) = Bus::open(messenger, node);
         let live = Live(Arc::new(Inner {
             db,
             clock,
             limits,
-            node: NodeId::new(),
+            node,
             bus,
             news: broadcast::Sender::new(NEWS_KEPT),
             rooms: Mutex::default(),
@@ -186,12 +189,16 @@ impl Live {
         tokio::spawn(Room::run(self.clone(), show, inbox, commands.downgrade(), open.clone()));
         let room = RoomHandle { commands, open };
         rooms.insert(show, room.clone());
+        self.0.bus.attend(show);
         room
     }
 
     /// Called by a room that ends, before it drops its inbox.
     fn retire(&self, show: ShowId) {
-        self.lock_rooms().remove(&show);
+        let mut rooms = self.lock_rooms();
+        rooms.remove(&show);
+        // Under the lock, so that a room which comes after this one is not made deaf.
+        self.0.bus.leave(show);
     }
 
     fn lock_rooms(&self) -> std::sync::MutexGuard<'_, HashMap<ShowId, RoomHandle>> {
@@ -230,6 +237,10 @@ impl Live {
     }
 
     fn publish(&self, message: Message) {
+        if self.0.bus.is_selective() && !message.entries.is_empty() {
+            // Without anybody who listens there is nobody to tell.
+            self.0.news.send(message.show).ok();
+        }
         self.0.bus.publish(message);
     }
 

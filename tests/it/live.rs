@@ -84,7 +84,7 @@ both! {
         let show = shop.live_show().await;
         let lamp = shop.product("lamp").await;
         let mut viewer = Viewer::join(&shop, show, "").await;
-        let other = shop.second_node().await;
+        let other = shop.remote_node().await;
         let mut took = Vec::new();
         for version in 1..=5 {
             other.pin(show, &lamp).await;

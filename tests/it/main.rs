@@ -19,6 +19,7 @@ mod crowd;
 mod import;
 mod limits;
 mod live;
+mod nodes;
 mod openapi;
 mod operate;
 mod overlay;

@@ -4,6 +4,7 @@
 mod agree;
 mod postgres;
 mod process;
+mod redis;
 mod viewer;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
 pub(crate) use agree::agrees;
 pub(crate) use process::Process;
+pub(crate) use redis::Redis;
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
 /// Runs a test on SQLite and on PostgreSQL; `alone` runs it while no other test has a shop, because it measures time.
@@ -155,11 +157,23 @@ impl Shop {
         Shop::made(backend, Company::Any { _guard: COMPANY.read().await }, tune).await
     }
 
+    /// On PostgreSQL, with a Redis of the test's own.
+    pub(crate) async fn with_redis(redis: &Redis) -> Shop {
+        Shop::made_with(Backend::Postgres, Company::Any { _guard: COMPANY.read().await }, |config| {
+            config.redis_url = Some(redis.address());
+        })
+        .await
+    }
+
     async fn among(backend: Backend, company: Company) -> Shop {
-        Shop::made(backend, company, |_| {}).await
+        Shop::made_with(backend, company, |_| {}).await
     }
 
     async fn made(backend: Backend, company: Company, tune: impl FnOnce(&mut Limits)) -> Shop {
+        Shop::made_with(backend, company, |config| tune(&mut config.limits)).await
+    }
+
+    async fn made_with(backend: Backend, company: Company, tune: impl FnOnce(&mut Config)) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = Config {
             data_dir: folder.path().to_owned(),
@@ -173,10 +187,13 @@ impl Shop {
                 Backend::Sqlite => None,
                 Backend::Postgres => Some(sandbox(folder.path()).await),
             },
+            // Nodes on PostgreSQL talk through Redis; a node on SQLite is alone.
+            redis_url: (backend == Backend::Postgres).then(redis::address),
+            redis_prefix: redis::fresh_prefix(),
             provider_rate: 0.0,
             ..Config::default()
         };
-        tune(&mut config.limits);
+        tune(&mut config);
         Shop::with(config, folder, company).await
     }
 
@@ -198,13 +215,23 @@ impl Shop {
         self.app.renew_clock().await.unwrap();
     }
 
-    /// A second node on the same database, with no other road between them.
+    /// A second node on the same database; on PostgreSQL the two hear each other through Redis.
     pub(crate) async fn second_node(&self) -> Shop {
+        self.another_node(self.app.config.redis_url.clone()).await
+    }
+
+    /// A second node on the same database, with no other road between them.
+    pub(crate) async fn remote_node(&self) -> Shop {
+        self.another_node(None).await
+    }
+
+    async fn another_node(&self, redis_url: Option<String>) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = Config {
             data_dir: folder.path().to_owned(),
             database_url: Some(self.app.config.database()),
             sandbox_url: Some(self.app.provider.public_url().to_owned()),
+            redis_url,
             ..self.app.config.clone()
         };
         Shop::with(config, folder, Company::Shared).await

@@ -44,6 +44,8 @@ impl Process {
             // In the process of the test: it goes on when the server dies. On SQLite it dies with the server, and its ledger
             // does not.
             all.push(("SANDBOX_URL".into(), super::sandbox(folder.path()).await));
+            all.push(("REDIS_URL".into(), super::redis::address()));
+            all.push(("REDIS_PREFIX".into(), super::redis::fresh_prefix()));
         }
         all.push(("PROVIDER_RATE".into(), "0".into()));
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
