@@ -100,6 +100,23 @@ test("a product is pinned and taken off by one key, and viewers see it", limit, 
   await watching.context.close();
 });
 
+test("after Escape from a field the arrows choose, and the next key is about what they chose", limit, async () => {
+  const host = await Host.open(stage.server);
+  await host.product({ sku: "esc-1", title: "The lamp", price_minor: 8900 });
+  await host.product({ sku: "esc-2", title: "The vase", price_minor: 4200 });
+  const { page, context, complaints } = await atDesk(stage, host.showId, "hanna");
+  await page.locator("showcart-desk-product").nth(1).waitFor();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("b");
+  await page.keyboard.type("Hello");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("p");
+  await air(page).getByText("The vase").first().waitFor();
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
 test("of two hosts at once, the one who is late is told what happened instead", limit, async () => {
   const host = await Host.open(stage.server);
   const lamp = await host.product({ sku: "two-1", title: "The lamp", price_minor: 8900 });

@@ -333,7 +333,7 @@ export class Panel extends Part {
       case "arrowdown":
       case "arrowup": {
         // Where the arrows scroll or move a choice, they go on doing so.
-        if (deepest()?.closest("[role=tablist]") != null || deepest()?.matches(".body, section") === true) return false;
+        if (deepest()?.closest("[role=tablist]") != null || deepest()?.matches(".body, section:not(.lineup)") === true) return false;
         this.renderRoot.querySelector<Lineup>("showcart-desk-lineup")?.move(key === "arrowdown" ? 1 : -1);
         return true;
       }
