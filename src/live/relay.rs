@@ -20,7 +20,7 @@ use redis::aio::PubSubSink;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::bus::{Message, QUEUE};
 use super::event::Audience;
@@ -112,11 +112,17 @@ async fn speak(messenger: Messenger, node: NodeId, mut outbox: mpsc::Receiver<Sa
                 }
                 let mut all = Pipeline::with_capacity(waiting.len());
                 for it in &waiting {
-                    let (channel, bytes) = match it {
-                        Said::Message(it) => (show_channel(&messenger, it.show), encode(it).expect("a log holds JSON")),
-                        Said::Probe => (probe_channel(&messenger, node), Vec::new()),
+                    match it {
+                        Said::Message(it) => match encode(it) {
+                            Ok(bytes) => all.publish(show_channel(&messenger, it.show), bytes).ignore(),
+                            Err(error) => {
+                                tracing::error!(show.id = %it.show, %error, "a message is not JSON; rooms read the log");
+                                count_dropped(1);
+                                continue;
+                            }
+                        },
+                        Said::Probe => all.publish(probe_channel(&messenger, node), "").ignore(),
                     };
-                    all.publish(channel, bytes).ignore();
                 }
                 let count = waiting.len() as u64;
                 waiting.clear();
@@ -171,7 +177,7 @@ impl Ear {
     async fn listen(&mut self, tries: &mut u32) -> anyhow::Result<()> {
         let (mut sink, mut stream) = self.messenger.listen().await?.split();
         let own = probe_channel(&self.messenger, self.node);
-        sink.subscribe(&own).await?;
+        timeout(DEAF, sink.subscribe(&own)).await??;
         let mut subscribed = HashSet::new();
         self.shows.mark_changed();
         let mut beat = tokio::time::interval(BEAT);
@@ -199,7 +205,8 @@ impl Ear {
                         return Ok(());
                     }
                     let wanted = self.shows.borrow_and_update().clone();
-                    self.follow(&mut sink, &mut subscribed, wanted).await?;
+                    // Meanwhile nobody looks whether the connection still lives.
+                    timeout(DEAF, self.follow(&mut sink, &mut subscribed, wanted)).await??;
                 }
                 _ = beat.tick() => {
                     let silent = heard_at.elapsed();

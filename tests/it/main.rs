@@ -1,7 +1,7 @@
 //! One integration crate: what a host, a buyer, a viewer or an operator can see, on both databases.
 //!
 //! `both!` runs a test on SQLite and on PostgreSQL. Each test owns its database and its port; PostgreSQL is a private
-//! cluster that the harness starts and stops.
+//! cluster that the harness starts and stops, with a private Redis between its nodes.
 
 // Tests are outside: they have a wall clock, may look into the database directly, and end where something is missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]

@@ -1,11 +1,10 @@
 //! A private Redis for one run of the tests, reached through a Unix socket in a temporary folder only.
 
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 /// The address of the Redis that all tests of this run share, each under names of its own.
 pub(crate) fn address() -> String {
@@ -29,28 +28,27 @@ pub(crate) struct Redis {
 impl Redis {
     pub(crate) fn start() -> Redis {
         let folder = tempfile::Builder::new().prefix("showcart-redis-").tempdir().expect("a temporary folder").keep();
-        let watchdog = Command::new("sh")
+        let mut watchdog = Command::new("sh")
             .args([
                 "-c",
-                r#"redis-server --port 0 --unixsocket "$0/redis.sock" --pidfile "$0/pid" --daemonize yes --save '' \
-                       --appendonly no --dir "$0" --logfile "$0/log"
-                   cat > /dev/null; kill "$(cat "$0/pid")"; rm -rf "$0""#,
+                r#"redis-server --port 0 --unixsocket "$0/redis.sock" --save '' --appendonly no --dir "$0" &
+                   echo $! > "$0/pid"; exec 1>&-; cat > /dev/null; kill -9 $!; rm -rf "$0""#,
             ])
             .arg(&folder)
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let redis = Redis { folder, _watchdog: watchdog };
-        redis.until_ready();
-        redis
-    }
-
-    fn until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while UnixStream::connect(self.folder.join("redis.sock")).is_err() {
-            assert!(Instant::now() < deadline, "the tests need Redis: apt-get install redis-server");
-            std::thread::sleep(Duration::from_millis(10));
+        // Its log, which ends with the server: what is missing or wrong is said at once.
+        let mut log = BufReader::new(watchdog.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        while !line.contains("ready to accept connections") {
+            line.clear();
+            let read = log.read_line(&mut line).expect("a log is text");
+            assert!(read > 0, "the tests need Redis, and it does not start: apt-get install redis-server");
         }
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Redis { folder, _watchdog: watchdog }
     }
 
     /// Neither answers nor hangs up until [`Redis::thaw`].
