@@ -7,7 +7,7 @@
 //!
 //! The differences that this file hides, all of them:
 //! * `json_each(text)`: built into SQLite; on PostgreSQL a function of that name is made by [`Db::open`].
-//! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`]).
+//! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`], [`Tx::stand_in_line`]).
 //! * The clock ([`Tx::now`]).
 //! * How a database is copied ([`Db::copy_to`]).
 //! * Settings that only PostgreSQL has: time-outs, how its planner weighs, fillfactor of the tables that are updated all the time.
@@ -154,7 +154,7 @@ impl Db {
         let driver = match &*self.0 {
             Inner::Sqlite { read, .. } => Driver::Sqlite(read.begin().await?),
             Inner::Postgres { read, .. } => {
-                Driver::Postgres(read.begin_with("begin isolation level repeatable read read only").await?)
+                Driver::Postgres(begin(read, "begin isolation level repeatable read read only").await?)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: None })
@@ -174,7 +174,7 @@ impl Db {
             }
             Inner::Postgres { write, shop_writes, .. } => {
                 shop_writes.fetch_add(u64::from(turn != Turn::Import), Ordering::Relaxed);
-                (Driver::Postgres(write.begin_with("begin isolation level read committed").await?), None)
+                (Driver::Postgres(begin(write, "begin isolation level read committed").await?), None)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })
@@ -222,6 +222,13 @@ impl Db {
     }
 }
 
+/// Begins a transaction whole or not at all: whoever gives up in the middle of it would leave the connection in one.
+async fn begin(pool: &PgPool, statement: &'static str) -> Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    begun.await.unwrap_or(Err(Error::WorkerCrashed))
+}
+
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
@@ -230,7 +237,8 @@ fn postgres(options: PgConnectOptions) -> Db {
     let options = options.options([
         // A frozen node loses its locks after so long.
         ("idle_in_transaction_session_timeout", "2s"),
-        ("lock_timeout", "2s"),
+        // Longer than that: whoever stands in line keeps the place, and has it when the frozen one has lost its own.
+        ("lock_timeout", "4s"),
         // A plan that is kept was made for a table that was empty a minute ago; the planner itself looks how large it is now.
         ("plan_cache_mode", "force_custom_plan"),
         // What is planned against these settings looks dear, and would be compiled; nothing here is worth that.
@@ -299,6 +307,21 @@ impl Tx {
             Driver::Sqlite(tx) => tx.commit().await,
             Driver::Postgres(tx) => tx.commit().await,
         }
+    }
+
+    /// Waits for its turn among all who want to lock the same thing, on every node, in the order of their coming.
+    ///
+    /// PostgreSQL gives a row's lock to whoever asks first after it is free, which is the one that has just had it: a node
+    /// with much to do would starve the others. Its advisory locks are queues. On SQLite there is one writer, and `turn` is
+    /// the queue.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or it took too long.
+    pub async fn stand_in_line(&mut self, what: &str) -> Result<()> {
+        if let Driver::Postgres(tx) = &mut self.driver {
+            sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))").bind(what).execute(&mut **tx).await?;
+        }
+        Ok(())
     }
 
     /// The time that decides. After a lock it is not before any moment decided on under that lock earlier.

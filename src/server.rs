@@ -165,19 +165,35 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     keep_running("telling of line-ups", &app, crate::lineup::run);
     keep_running("the pulse", &app, crate::desk::run);
     tokio::spawn(import::watch(app.clone()));
-    let router = router(app.clone());
-    let (closing, closed) = watch::channel(());
-    let addresses = Addresses::default();
     let connections_max = app.config.limits.connections_max;
     let places = Arc::new(Semaphore::new(connections_max));
-    let body = app.config.limits.body();
-    let mut stop = std::pin::pin!(stop);
+    let (closing, closed) = watch::channel(());
+    let stopping = async {
+        stop.await;
+        app.drain();
+        // Whoever sends us requests finds out by and by; until viewers have gone elsewhere, we go on answering.
+        app.live.drain().await;
+    };
+    tokio::select! {
+        () = accept(&listener, &app, &places, closed) => {}
+        () = stopping => {}
+    }
+    drop(listener);
+    closing.send_replace(());
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(GRACE, places.acquire_many(all)).await.is_err() {
+        let open = connections_max - places.available_permits();
+        tracing::warn!(open, "connections were still open at the end");
+    }
+}
+
+/// Takes connections, as long as it is asked.
+async fn accept(listener: &TcpListener, app: &App, places: &Arc<Semaphore>, closed: watch::Receiver<()>) {
+    let router = router(app.clone());
+    let addresses = Addresses::default();
+    let limits = &app.config.limits;
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
+        let (stream, peer) = match listener.accept().await {
             Ok(it) => it,
             Err(error) => {
                 // Out of file descriptors, mostly: connections that end make room again.
@@ -186,7 +202,6 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
                 continue;
             }
         };
-        let limits = &app.config.limits;
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics::counter!("showcart_connections_refused_total", "reason" => "process").increment(1);
             continue;
@@ -195,17 +210,9 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
             metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
             continue;
         };
-        let stamp = Stamp { peer: Peer(peer), place: Place::of((place, address)), clock: app.clock.clone(), body };
+        let place = Place::of((place, address));
+        let stamp = Stamp { peer: Peer(peer), place, clock: app.clock.clone(), body: limits.body() };
         tokio::spawn(connection(stream, stamp, router.clone(), closed.clone()));
-    }
-    app.drain();
-    app.live.drain().await;
-    drop(listener);
-    closing.send_replace(());
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(GRACE, places.acquire_many(all)).await.is_err() {
-        let open = connections_max - places.available_permits();
-        tracing::warn!(open, "connections were still open at the end");
     }
 }
 

@@ -195,6 +195,7 @@ pub async fn forget_actions(tx: &mut Tx, limit: i64) -> Result<u64> {
 
 /// Locks the head until the transaction ends: its own statement, before anything else is read.
 pub(super) async fn lock_head(tx: &mut Tx, show: ShowId) -> Result<Option<Head>> {
+    tx.stand_in_line(&show.to_string()).await?;
     query("update show_head set last_seq = last_seq where show_id = $1 returning epoch, last_seq, state")
         .bind(show)
         .optional(tx)
