@@ -1,18 +1,19 @@
 //! The handles that every handler gets. No routes here: the router is assembled in `server.rs`.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::extract::FromRequestParts;
 use axum::http::{header, request};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Caller, Keys, Role, query_value};
 use crate::ballot::Ballots;
+use crate::bucket::Buckets;
 use crate::checkout::Checkout;
 use crate::checkout::rules::Terms;
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::db::{Db, Migrations};
 use crate::error::{Code, Result, problem};
 use crate::ids::BuyerId;
 use crate::live::Live;
-use crate::messenger::Messenger;
+use crate::messenger::{Line, Messenger};
 use crate::payment::Provider;
 use crate::payment::budget::{Budgets, Rate};
 use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
@@ -44,6 +45,7 @@ pub const MIGRATIONS: Migrations = &[
     (10, "video", include_str!("../migrations/0010_video.sql")),
     (11, "action", include_str!("../migrations/0011_action.sql")),
     (12, "sample", include_str!("../migrations/0012_sample.sql")),
+    (14, "node", include_str!("../migrations/0014_node.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.
@@ -103,6 +105,7 @@ impl App {
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let messenger = config.redis_url.as_deref().map(|it| Messenger::new(it, &config.redis_prefix)).transpose()?;
+        let buckets = messenger.clone().map(|it| Buckets::new(Arc::new(Line::new(it))));
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone(), messenger);
         let terms = Terms {
             hold: Duration::from_secs(config.hold_s),
@@ -112,10 +115,10 @@ impl App {
         let checkout = Checkout::new(db.clone(), live.clone(), config.limits.tick(), terms);
         let ballots = Ballots::new(db.clone(), live.clone(), clock.clone(), &config.limits);
         let (provider, sandbox) = provider(&config, &keys).await?;
-        let budgets = Budgets::default();
-        budgets.set(Rate { per_second: config.provider_rate, burst: config.provider_burst });
-        let buyers = Rates::new(config.limits.buyer_requests_per_second_max);
-        let strangers = Rates::new(config.limits.stranger_requests_per_second_max);
+        let rate = Rate { per_second: config.provider_rate, burst: config.provider_burst };
+        let budgets = Budgets::new(rate, buckets.as_ref());
+        let buyers = Rates::new(config.limits.buyer_requests_per_second_max, "buyer", buckets.as_ref());
+        let strangers = Rates::new(config.limits.stranger_requests_per_second_max, "stranger", buckets.as_ref());
         let app = App(Arc::new(Parts {
             config,
             db,
@@ -136,6 +139,7 @@ impl App {
             draining: AtomicBool::new(false),
         }));
         tokio::spawn(keep_time(app.clone()));
+        tokio::spawn(keep_to_share(Arc::downgrade(&app.0), app.live.nodes(), rate));
         Ok(app)
     }
 
@@ -245,6 +249,17 @@ async fn keep_time(app: App) {
         beat.tick().await;
         if let Err(error) = app.renew_clock().await {
             tracing::warn!(%error, "the database's clock could not be read; going on with our own");
+        }
+    }
+}
+
+/// Nodes come and go, and what the provider allows is for all of them.
+async fn keep_to_share(app: Weak<Parts>, mut nodes: watch::Receiver<usize>, rate: Rate) {
+    while let Some(app) = app.upgrade() {
+        app.budgets.set(rate.share(*nodes.borrow_and_update()));
+        drop(app);
+        if nodes.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -10,6 +10,19 @@ pub fn crash(point: &str) {
     }
 }
 
+/// Stops the whole process here, until somebody lets it go on, when told to.
+#[cfg(feature = "failpoints")]
+pub fn freeze(point: &str) {
+    if fires(point) {
+        let stopped = std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
+        assert!(stopped.is_ok_and(|it| it.success()), "`kill` is part of every Unix");
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn freeze(_: &str) {}
+
 /// Whether the code that asks should misbehave towards `who`: whoever passes when the point fires, from then on always.
 #[cfg(feature = "failpoints")]
 pub fn haunts(point: &'static str, who: &str) -> bool {

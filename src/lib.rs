@@ -21,11 +21,14 @@ pub mod telemetry; // what the process tells about itself
 // What shops bring.
 pub mod catalogue; // Shopify CSV and JSON lists, read row by row
 
+// Between nodes.
+pub mod messenger; // Redis, through which nodes tell each other things
+pub mod bucket; // so many a second, for all nodes together
+
 // The port to the payment provider.
 pub mod payment; // calls, signed events, the sandbox
 
 // The engines.
-pub mod messenger; // Redis, through which nodes tell each other things
 pub mod live; // ENGINE 1: the log, rooms, sockets
 pub mod scene; // what a viewer sees, and the fold
 pub mod lane; // collect, decide together, commit once, answer everyone

@@ -1,12 +1,13 @@
 //! Redis, through which nodes tell each other what they would otherwise find out by asking the database: a messenger, never
 //! the truth. Nothing waits for it for long, and without it everything goes on, a little later.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisResult};
 
 /// Whoever does not answer within this time is not there.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,5 +54,66 @@ impl Messenger {
     /// The name of something of ours: several installations may share a Redis.
     pub fn name(&self, of: &str) -> String {
         format!("{}:{of}", self.prefix)
+    }
+}
+
+/// A connection for questions, which is made again when it breaks. While Redis is away nobody waits for it, but for one asker in
+/// each second.
+pub struct Line {
+    messenger: Messenger,
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// Before this nobody tries to connect.
+    next_try: Instant,
+}
+
+impl Line {
+    pub fn new(messenger: Messenger) -> Line {
+        Line { messenger, state: Mutex::new(State { connection: None, next_try: Instant::now() }) }
+    }
+
+    /// The answer, or none, because there is nobody to ask.
+    pub async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Option<T> {
+        let mut connection = self.connection().await?;
+        match question.query_async(&mut connection).await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::warn!(%error, "Redis does not answer; going on without it");
+                self.state().connection = None;
+                None
+            }
+        }
+    }
+
+    /// See [`Messenger::name`].
+    pub fn name(&self, of: &str) -> String {
+        self.messenger.name(of)
+    }
+
+    async fn connection(&self) -> Option<MultiplexedConnection> {
+        {
+            let mut state = self.state();
+            if state.connection.is_some() || Instant::now() < state.next_try {
+                return state.connection.clone();
+            }
+            state.next_try = Instant::now() + PATIENCE;
+        }
+        match self.messenger.connect().await {
+            Ok(connection) => {
+                self.state().connection = Some(connection.clone());
+                Some(connection)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Redis cannot be reached; going on without it");
+                None
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the connection")
     }
 }

@@ -2,24 +2,49 @@
 //!
 //! A bucket loses one place with every request and gets them back in time. It is known by the moment at which it will be
 //! full again, so a full one is the same as none: it leaves the map, which holds no more than those who asked lately.
+//!
+//! With several nodes a request is let in by what its own node knows, without asking anybody. Whoever asks much is told of to a
+//! bucket that all nodes share, a tenth of the limit at a time, and is shut out here when that one is empty. So somebody who
+//! asks all nodes at once gets at most a tenth more from each.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::hash::Hash;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::bucket::{self, Size};
 use crate::error::{Code, Problem, Result};
 
-/// A limit for each of many who ask.
-pub struct Rates<K> {
+/// A limit for each of many who ask; cloning it is cheap.
+pub struct Rates<K>(Arc<Inner<K>>);
+
+struct Inner<K> {
     /// Between two requests in the long run; none is no limit.
     pause: Option<Duration>,
     buckets: Mutex<Buckets<K>>,
+    shared: Option<Shared>,
+}
+
+/// The buckets of all nodes.
+struct Shared {
+    buckets: bucket::Buckets,
+    /// What is limited.
+    name: &'static str,
+    size: Size,
+    /// Requests that are told of together.
+    portion: u32,
 }
 
 struct Buckets<K> {
-    full_at: HashMap<K, Instant>,
+    of: HashMap<K, Bucket>,
     swept_at: Instant,
+}
+
+struct Bucket {
+    full_at: Instant,
+    /// Requests that the other nodes have not been told of.
+    untold: u32,
 }
 
 /// A bucket holds as many requests as come back in this time.
@@ -29,11 +54,24 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Who finds no room is not counted: whom to refuse would be a guess.
 const BUCKETS_MAX: usize = 100_000;
 
-impl<K: Eq + Hash> Rates<K> {
+impl<K> Clone for Rates<K> {
+    fn clone(&self) -> Rates<K> {
+        Rates(self.0.clone())
+    }
+}
+
+impl<K: Eq + Hash + Clone + Display + Send + 'static> Rates<K> {
     /// So many a second in the long run, ten times as many at once; 0 is no limit.
-    pub fn new(per_second: u32) -> Rates<K> {
+    pub fn new(per_second: u32, name: &'static str, shared: Option<&bucket::Buckets>) -> Rates<K> {
         let pause = (per_second > 0).then(|| Duration::from_secs(1) / per_second);
-        Rates { pause, buckets: Mutex::new(Buckets { full_at: HashMap::new(), swept_at: Instant::now() }) }
+        let shared = shared.filter(|_| per_second > 0).map(|buckets| Shared {
+            buckets: buckets.clone(),
+            name,
+            size: Size { per_second: per_second.into(), burst: f64::from(per_second) * BUCKET.as_secs_f64() },
+            portion: per_second,
+        });
+        let buckets = Mutex::new(Buckets { of: HashMap::new(), swept_at: Instant::now() });
+        Rates(Arc::new(Inner { pause, buckets, shared }))
     }
 
     /// Counts a request.
@@ -41,30 +79,60 @@ impl<K: Eq + Hash> Rates<K> {
     /// # Errors
     /// `rate_limited`, with the time after which the next one is let in; this one does not count.
     pub fn take(&self, who: K) -> Result<()> {
-        self.take_at(who, Instant::now()).map_err(|wait| {
+        let untold = self.take_at(who.clone(), Instant::now()).map_err(|wait| {
             metrics::counter!("showcart_requests_limited_total").increment(1);
             let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
             let detail = "Too many requests; try again a little later, with the same Idempotency-Key.";
-            Problem::new(Code::RateLimited, detail).with("retry_after_ms", retry_after_ms).into()
-        })
+            Problem::new(Code::RateLimited, detail).with("retry_after_ms", retry_after_ms)
+        })?;
+        if untold > 0 {
+            let rates = self.clone();
+            tokio::spawn(async move { rates.tell(who, untold).await });
+        }
+        Ok(())
     }
 
-    fn take_at(&self, who: K, now: Instant) -> Result<(), Duration> {
-        let Some(pause) = self.pause else { return Ok(()) };
-        let mut buckets = self.buckets.lock().expect("nothing panics while it holds the buckets");
+    /// Says how many requests the other nodes are to be told of.
+    fn take_at(&self, who: K, now: Instant) -> Result<u32, Duration> {
+        let Some(pause) = self.0.pause else { return Ok(0) };
+        let mut buckets = self.buckets();
         if buckets.swept_at + SWEEP <= now {
             buckets.swept_at = now;
-            buckets.full_at.retain(|_, full_at| *full_at > now);
+            buckets.of.retain(|_, it| it.full_at > now);
         }
-        let full_at = buckets.full_at.get(&who).copied().unwrap_or(now).max(now) + pause;
+        let known = buckets.of.get(&who);
+        let full_at = known.map_or(now, |it| it.full_at).max(now) + pause;
         let wait = (full_at - now).saturating_sub(BUCKET);
         if wait > Duration::ZERO {
             return Err(wait);
         }
-        if buckets.full_at.len() < BUCKETS_MAX || buckets.full_at.contains_key(&who) {
-            buckets.full_at.insert(who, full_at);
+        let untold = known.map_or(0, |it| it.untold) + 1;
+        let portion = self.0.shared.as_ref().map_or(u32::MAX, |it| it.portion);
+        let (told, untold) = if untold >= portion { (untold, 0) } else { (0, untold) };
+        if buckets.of.len() < BUCKETS_MAX || buckets.of.contains_key(&who) {
+            buckets.of.insert(who, Bucket { full_at, untold });
         }
-        Ok(())
+        Ok(told)
+    }
+
+    /// Tells of requests that were let in here; when all nodes together have let in too many, nobody is let in for a while.
+    async fn tell(&self, who: K, requests: u32) {
+        let Some(Shared { buckets, name, size, .. }) = &self.0.shared else { return };
+        let Some(wait) = buckets.count(&format!("{name}:{who}"), *size, requests).await else { return };
+        if !wait.is_zero() {
+            self.shut(&who, Instant::now() + BUCKET + wait);
+        }
+    }
+
+    /// Makes a bucket as empty as it must be to be full only then.
+    fn shut(&self, who: &K, full_at: Instant) {
+        if let Some(bucket) = self.buckets().of.get_mut(who) {
+            bucket.full_at = bucket.full_at.max(full_at);
+        }
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets<K>> {
+        self.0.buckets.lock().expect("nothing panics while it holds the buckets")
     }
 }
 
@@ -78,36 +146,36 @@ mod tests {
 
     #[test]
     fn each_has_ten_seconds_worth_at_once_and_then_the_rate() {
-        let rates = Rates::new(2);
+        let rates = Rates::new(2, "test", None);
         let now = Instant::now();
         for _ in 0..20 {
-            assert_eq!(rates.take_at("ann", now), Ok(()));
+            assert_eq!(rates.take_at("ann", now), Ok(0));
         }
         assert_eq!(rates.take_at("ann", now), Err(Duration::from_millis(500)));
         assert_eq!(rates.take_at("ann", now + Duration::from_millis(200)), Err(Duration::from_millis(300)));
-        assert_eq!(rates.take_at("bob", now), Ok(()), "somebody else");
-        assert_eq!(rates.take_at("ann", now + Duration::from_millis(500)), Ok(()));
+        assert_eq!(rates.take_at("bob", now), Ok(0), "somebody else");
+        assert_eq!(rates.take_at("ann", now + Duration::from_millis(500)), Ok(0));
         assert!(rates.take_at("ann", now + Duration::from_millis(500)).is_err(), "a refused one does not count");
         for _ in 0..20 {
-            assert_eq!(rates.take_at("ann", now + secs(60)), Ok(()), "full again");
+            assert_eq!(rates.take_at("ann", now + secs(60)), Ok(0), "full again");
         }
     }
 
     #[test]
     fn full_buckets_leave_and_the_rest_is_bounded() {
-        let rates = Rates::new(1);
+        let rates = Rates::new(1, "test", None);
         let now = Instant::now();
         for who in 0..BUCKETS_MAX + 10 {
-            assert_eq!(rates.take_at(who, now), Ok(()));
+            assert_eq!(rates.take_at(who, now), Ok(0));
         }
-        assert_eq!(rates.buckets.lock().unwrap().full_at.len(), BUCKETS_MAX);
-        assert_eq!(rates.take_at(0, now + secs(2)), Ok(()));
-        assert_eq!(rates.buckets.lock().unwrap().full_at.len(), 1);
+        assert_eq!(rates.buckets().of.len(), BUCKETS_MAX);
+        assert_eq!(rates.take_at(0, now + secs(2)), Ok(0));
+        assert_eq!(rates.buckets().of.len(), 1);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let rates = Rates::new(0);
+        let rates = Rates::new(0, "test", None);
         assert!((0..10_000).all(|_| rates.take("ann").is_ok()));
     }
 }

@@ -89,7 +89,22 @@ impl Door {
 
 impl Checkout {
     pub fn new(db: Db, live: Live, tick: Duration, terms: Terms) -> Checkout {
-        Checkout(Arc::new(Inner { db, live, tick, terms, lanes: Mutex::default() }))
+        let checkout = Checkout(Arc::new(Inner { db, live, tick, terms, lanes: Mutex::default() }));
+        let weak = Arc::downgrade(&checkout.0);
+        checkout.0.live.set_ear(Box::new(move |show, gauge, value| {
+            if let Some(inner) = weak.upgrade().filter(|_| news::units_are_left(gauge, value)) {
+                Checkout(inner).doubt(show);
+            }
+        }));
+        checkout
+    }
+
+    /// Somewhere units of the show are to be had: who was told that there are none may ask the lane again.
+    fn doubt(&self, show: ShowId) {
+        let lanes = self.0.lanes.lock().expect("nothing panics while it holds the lanes");
+        if let Some(kept) = lanes.get(&show) {
+            kept.door.gate.doubt();
+        }
     }
 
     /// Asks for units. `again` says that the client has asked with this key before: then a closed gate is believed only if

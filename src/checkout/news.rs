@@ -36,6 +36,11 @@ pub(super) fn say(change: &mut Change, effects: &Effects, cards: &BTreeMap<SaleI
     Ok(())
 }
 
+/// Whether a gauge says that units of something are left.
+pub(super) fn units_are_left(gauge: &str, value: &str) -> bool {
+    Gauge::counts_units(gauge) && serde_json::from_str::<Value>(value).is_ok_and(|it| it["left"].as_i64() > Some(0))
+}
+
 /// Running totals, from the gauge that keeps them.
 pub(super) fn read_totals(value: &str) -> anyhow::Result<Totals> {
     let value: Value = serde_json::from_str(value).context("the gmv gauge")?;

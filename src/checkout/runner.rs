@@ -165,6 +165,7 @@ impl Runner {
         }
         if !effects.is_empty() {
             failpoints::crash("before_batch_commit");
+            failpoints::freeze("frozen_before_batch_commit");
             if pays {
                 failpoints::crash("before_paid_commit");
             }

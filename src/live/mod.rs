@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::bus::{Bus, Message};
 use self::room::{Attach, Command, Room};
@@ -81,11 +81,18 @@ struct Inner {
     /// Shows in which something was just said; see [`Live::listen`].
     news: broadcast::Sender<ShowId>,
     rooms: Mutex<HashMap<ShowId, RoomHandle>>,
+    /// Nodes on this database, this one among them.
+    nodes: watch::Sender<usize>,
+    /// Told of every gauge that this node hears of; set once, right after the start.
+    ear: OnceLock<Ear>,
     /// Set once, right after the start.
     source: OnceLock<Box<dyn Source>>,
     /// Viewers of this node who are too far behind for a replay and wait for their socket.
     behind: AtomicI64,
 }
+
+/// Somebody who wants to hear of gauges at once: of the show, the gauge's name, and its value, JSON.
+pub type Ear = Box<dyn Fn(ShowId, &str, &str) + Send + Sync>;
 
 #[derive(Clone)]
 struct RoomHandle {
@@ -114,6 +121,8 @@ impl Live {
             bus,
             news: broadcast::Sender::new(NEWS_KEPT),
             rooms: Mutex::default(),
+            nodes: watch::Sender::new(1),
+            ear: OnceLock::new(),
             source: OnceLock::new(),
             behind: AtomicI64::new(0),
         }));
@@ -125,6 +134,11 @@ impl Live {
 
     pub fn set_source(&self, source: Box<dyn Source>) {
         assert!(self.0.source.set(source).is_ok(), "the source is set once, at the start");
+    }
+
+    /// Tells `ear` of every gauge that this node hears of, as far as it is told: a hint, never the news themselves.
+    pub fn set_ear(&self, ear: Ear) {
+        assert!(self.0.ear.set(ear).is_ok(), "the ear is set once, at the start");
     }
 
     /// Opens a change of a show: a write transaction with the show's head locked.
@@ -218,6 +232,11 @@ impl Live {
     /// The name of this node, anew with each start.
     pub fn node(&self) -> NodeId {
         self.0.node
+    }
+
+    /// How many nodes are on this database, this one among them; a dead one counts for a few seconds.
+    pub fn nodes(&self) -> watch::Receiver<usize> {
+        self.0.nodes.subscribe()
     }
 
     /// Viewers of this node who are too far behind for a replay.
@@ -327,6 +346,9 @@ async fn hand_out(live: std::sync::Weak<Inner>, mut messages: mpsc::Receiver<Mes
         if !message.entries.is_empty() {
             // Without anybody who listens there is nobody to tell.
             live.0.news.send(message.show).ok();
+        }
+        if let Some(ear) = live.0.ear.get() {
+            message.gauges.iter().for_each(|it| ear(message.show, &it.name, &it.value));
         }
         let room = live.lock_rooms().get(&message.show).cloned();
         if let Some(room) = room

@@ -1,5 +1,5 @@
-//! Once a second: how many sockets this node has open in each show, which is both its part of the viewers' gauge and the
-//! sign that it is alive. Apart from `repair.rs`, because a database that cannot be written may still be read.
+//! Once a second: how many sockets this node has open in each show, its part of the viewers' gauge; and every other second the
+//! sign that it is alive, where there may be others. Apart from `repair.rs`, because a database that cannot be written may still be read.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -32,6 +32,12 @@ pub(super) async fn run(live: Weak<Inner>) {
         if let Err(error) = tell(&live, &mut told).await {
             tracing::warn!(%error, "the number of viewers could not be written; trying again in a second");
         }
+        if !live.db().is_sqlite()
+            && told.alive_at.is_none_or(|it| it.elapsed() >= REPEAT)
+            && let Err(error) = be_counted(&live, &mut told).await
+        {
+            tracing::warn!(%error, "this node could not say that it is alive; trying again in a second");
+        }
     }
 }
 
@@ -40,6 +46,8 @@ pub(super) async fn run(live: Weak<Inner>) {
 struct Told {
     sockets: HashMap<ShowId, usize>,
     at: Option<Instant>,
+    /// When this node last said that it is alive.
+    alive_at: Option<Instant>,
 }
 
 #[derive(Serialize)]
@@ -79,6 +87,27 @@ async fn tell(live: &Live, told: &mut Told) -> Result<()> {
     tx.commit().await?;
     told.sockets = open;
     told.at = Some(Instant::now());
+    Ok(())
+}
+
+/// Says that this node is alive, and counts those that are.
+async fn be_counted(live: &Live, told: &mut Told) -> Result<()> {
+    let mut tx = live.db().write(Turn::Control).await?;
+    let now = tx.now().await?;
+    query("insert into node (node_id, at) values ($1, $2) on conflict (node_id) do update set at = excluded.at")
+        .bind(live.0.node)
+        .bind(now)
+        .run(&mut tx)
+        .await?;
+    if told.alive_at.is_none() {
+        query("delete from node where at < $1").bind(now - NODE_FORGOTTEN).run(&mut tx).await?;
+    }
+    let (nodes,): (i64,) =
+        query("select count(*) from node where at > $1").bind(now - NODE_SILENT).one(&mut tx).await?;
+    tx.commit().await?;
+    told.alive_at = Some(Instant::now());
+    let nodes = usize::try_from(nodes).unwrap_or(1).max(1);
+    live.0.nodes.send_if_modified(|it| std::mem::replace(it, nodes) != nodes);
     Ok(())
 }
 

@@ -366,12 +366,12 @@ async fn create(app: &App, payment_id: PaymentId) -> Result<Turned> {
     // Read behind the line, which takes up to ten minutes: it may have been given up, or opened by another node.
     let payment = unsettled(app, payment_id).await?;
     if payment.state != PaymentState::Creating {
-        app.budgets.create.put_back();
+        app.budgets.create.put_back().await;
         return Ok(Turned::Past(payment));
     }
     let key = format!("pi:{}:{}", payment.order_id, payment.attempt);
     let call = app.provider.create_intent(&key, payment.amount_minor, payment.currency, payment.order_id, payment_id);
-    let created = app.budgets.create.heed(call.await);
+    let created = app.budgets.create.heed(call.await).await;
     failpoints::crash("after_create_intent");
     match created {
         Ok(intent) => Ok(Turned::Created(payment, intent)),

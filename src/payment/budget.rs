@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::ProviderError;
+use crate::bucket::{Buckets, Size};
 
-/// One line for each endpoint of the provider that has a limit of its own.
-#[derive(Default)]
+/// One line for each endpoint of the provider that has a limit of its own. What the provider allows is for all nodes: they
+/// take it out of one bucket, and while that cannot be reached, each keeps to its share.
 pub struct Budgets {
     pub create: Budget,
     pub cancel: Budget,
@@ -18,7 +19,24 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Sets all of them: a node's share of what the provider allows, which changes when nodes come and go.
+    pub fn new(rate: Rate, shared: Option<&Buckets>) -> Budgets {
+        let budget = |name| {
+            let shared = shared.filter(|_| rate.per_second > 0.0).map(|buckets| Shared {
+                buckets: buckets.clone(),
+                name,
+                size: Size { per_second: rate.per_second, burst: rate.burst.max(1.0) },
+            });
+            Budget { shared, ..Budget::new(rate) }
+        };
+        Budgets {
+            create: budget("provider:create"),
+            cancel: budget("provider:cancel"),
+            refund: budget("provider:refund"),
+            read: budget("provider:read"),
+        }
+    }
+
+    /// Sets this node's share of all of them, which changes when nodes come and go.
     pub fn set(&self, rate: Rate) {
         for budget in [&self.create, &self.cancel, &self.refund, &self.read] {
             budget.set(rate);
@@ -36,6 +54,14 @@ pub struct Rate {
 }
 
 /// Stripe allows 25 calls a second and endpoint; the rest is left for people and other programs.
+impl Rate {
+    /// What each of so many nodes may do by itself.
+    pub fn share(self, nodes: usize) -> Rate {
+        let nodes = nodes.max(1) as f64;
+        Rate { per_second: self.per_second / nodes, burst: self.burst / nodes }
+    }
+}
+
 impl Default for Rate {
     fn default() -> Rate {
         Rate { per_second: 20.0, burst: 5.0 }
@@ -47,23 +73,27 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The line in front of one endpoint: first come, first served.
 pub struct Budget {
+    /// This node's share, and how long the provider wants no call.
     bucket: Mutex<Bucket>,
+    shared: Option<Shared>,
     /// Whoever has the permit waits for the next call; the others wait for the permit, in the order of their coming. One
     /// that gives up leaves no gap.
     counter: Semaphore,
     waiting: AtomicUsize,
 }
 
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget::new(Rate::default())
-    }
+/// The bucket of all nodes.
+struct Shared {
+    buckets: Buckets,
+    name: &'static str,
+    size: Size,
 }
 
 impl Budget {
     pub fn new(rate: Rate) -> Budget {
         Budget {
             bucket: Mutex::new(Bucket::new(rate, Instant::now())),
+            shared: None,
             counter: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
         }
@@ -78,7 +108,7 @@ impl Budget {
         let _place = Place::in_line(&self.waiting);
         let _counter = self.counter.acquire().await.expect("nobody closes the counter");
         loop {
-            let wait = match self.bucket().take(Instant::now()) {
+            let wait = match self.try_take().await {
                 Taken::Now => return,
                 Taken::After(wait) => wait,
             };
@@ -87,29 +117,46 @@ impl Budget {
         }
     }
 
+    async fn try_take(&self) -> Taken {
+        let closed = self.bucket().closed(Instant::now());
+        if let (None, Some(Shared { buckets, name, size })) = (closed, &self.shared)
+            && let Some(wait) = buckets.take(name, *size).await
+        {
+            return if wait.is_zero() { Taken::Now } else { Taken::After(wait) };
+        }
+        self.bucket().take(Instant::now())
+    }
+
     /// Makes a call when its turn has come.
     ///
     /// # Errors
     /// Those of the call.
     pub async fn call<T>(&self, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
         self.take().await;
-        self.heed(call.await)
+        self.heed(call.await).await
     }
 
     /// Looks at the answer to a call: when the provider wants a pause, nobody calls before its end.
     ///
     /// # Errors
     /// Those of the call.
-    pub fn heed<T>(&self, answer: Result<T, ProviderError>) -> Result<T, ProviderError> {
+    pub async fn heed<T>(&self, answer: Result<T, ProviderError>) -> Result<T, ProviderError> {
         if let Err(ProviderError::RateLimited { retry_after }) = &answer {
-            self.bucket().close(Instant::now() + (*retry_after).min(PAUSE_MAX));
+            let pause = (*retry_after).min(PAUSE_MAX);
+            self.bucket().close(Instant::now() + pause);
+            if let Some(Shared { buckets, name, .. }) = &self.shared {
+                buckets.close(name, pause).await;
+            }
         }
         answer
     }
 
     /// Gives back a right that was not used.
-    pub fn put_back(&self) {
-        self.bucket().put_back();
+    pub async fn put_back(&self) {
+        match &self.shared {
+            Some(Shared { buckets, name, size }) => buckets.put_back(name, *size).await,
+            None => self.bucket().put_back(),
+        }
     }
 
     /// How many stand in line; whoever comes now stands behind them.
@@ -168,9 +215,14 @@ impl Bucket {
         self.level = self.level.min(self.rate.burst);
     }
 
+    /// For how long the provider wants no call.
+    fn closed(&self, now: Instant) -> Option<Duration> {
+        (now < self.closed_until).then(|| self.closed_until - now)
+    }
+
     fn take(&mut self, now: Instant) -> Taken {
-        if now < self.closed_until {
-            return Taken::After(self.closed_until - now);
+        if let Some(closed) = self.closed(now) {
+            return Taken::After(closed);
         }
         if self.rate.per_second == 0.0 {
             return Taken::Now;

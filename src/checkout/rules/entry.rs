@@ -229,4 +229,9 @@ impl Gauge {
             Gauge::Gmv { .. } => "gmv".into(),
         }
     }
+
+    /// Whether a gauge of this name counts units.
+    pub fn counts_units(name: &str) -> bool {
+        name.starts_with("units:") || name.starts_with("stock:")
+    }
 }

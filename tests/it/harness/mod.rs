@@ -2,12 +2,15 @@
 //! of its own; through the [`Door`] of either [`Person`]s talk to it over HTTP, [`Viewer`]s watch over real sockets.
 
 mod agree;
+mod cluster;
+mod crooked;
 mod postgres;
 mod process;
 mod redis;
 mod viewer;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -23,6 +26,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
 pub(crate) use agree::agrees;
+pub(crate) use cluster::{Cluster, Nodes};
+pub(crate) use crooked::Crooked;
 pub(crate) use process::Process;
 pub(crate) use redis::Redis;
 pub(crate) use viewer::{Raw, Viewer, time_question};
@@ -110,6 +115,16 @@ enum Company {
 
 static COMPANY: RwLock<()> = RwLock::const_new(());
 
+/// Nobody else has a shop while this is held.
+pub(crate) struct Alone {
+    _guard: RwLockWriteGuard<'static, ()>,
+}
+
+/// For tests that start their own servers, and measure time.
+pub(crate) async fn alone() -> Alone {
+    Alone { _guard: COMPANY.write().await }
+}
+
 /// A payment provider for one test; it ends with the test's runtime.
 pub(crate) async fn sandbox(folder: &std::path::Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -121,10 +136,11 @@ pub(crate) async fn sandbox(folder: &std::path::Path) -> String {
 }
 
 /// A running server, seen from outside.
+#[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     http: reqwest::Client,
-    keys: Keys,
+    keys: Arc<Keys>,
     clock: Clock,
 }
 
@@ -155,6 +171,11 @@ impl Shop {
     /// With other limits.
     pub(crate) async fn tuned(backend: Backend, tune: impl FnOnce(&mut Limits)) -> Shop {
         Shop::made(backend, Company::Any { _guard: COMPANY.read().await }, tune).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn configured(backend: Backend, tune: impl FnOnce(&mut Config)) -> Shop {
+        Shop::made_with(backend, Company::Any { _guard: COMPANY.read().await }, tune).await
     }
 
     /// On PostgreSQL, with a Redis of the test's own.
@@ -263,7 +284,7 @@ async fn advance(db: &showcart::db::Db, by: Duration) {
 
 impl Door {
     async fn open(address: SocketAddr, config: &Config, clock: Clock) -> Door {
-        let keys = Keys::open(config).await.expect("tests give their servers a secret");
+        let keys = Arc::new(Keys::open(config).await.expect("tests give their servers a secret"));
         Door { address, http: reqwest::Client::new(), keys, clock }
     }
 
@@ -440,7 +461,22 @@ impl Person<'_> {
 
     /// A POST to a server that may die meanwhile: no answer then. `again` says that the key was sent before.
     pub(crate) async fn try_post(&self, path: &str, body: &Value, key: &str, again: bool) -> Option<Answer> {
-        let mut request = self.request(Method::POST, path).header("idempotency-key", key).json(body);
+        self.attempt(Method::POST, path, Some(body), key, again).await
+    }
+
+    /// Any request to a server that may die meanwhile.
+    pub(crate) async fn attempt(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: &str,
+        again: bool,
+    ) -> Option<Answer> {
+        let mut request = self.request(method, path).header("idempotency-key", key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
         if again {
             request = request.header("idempotency-retry", "true");
         }
