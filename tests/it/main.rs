@@ -10,6 +10,7 @@ mod harness;
 
 mod check;
 mod checkout;
+mod cluster;
 mod demo;
 mod desk;
 mod gmv;

@@ -1,4 +1,4 @@
-//! A private PostgreSQL for one run of the tests: a cluster in a temporary folder, reached through a Unix socket in that
+//! A private PostgreSQL for one run of the tests: a server on a temporary folder, reached through a Unix socket in that
 //! folder only, with one migrated template and a copy of it for each test. No other server is ever touched.
 
 use std::path::{Path, PathBuf};
@@ -10,22 +10,20 @@ use tokio::sync::OnceCell;
 
 /// The address of a migrated database that nobody else uses.
 pub(crate) async fn fresh_database() -> String {
-    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-    static COPIES: AtomicU64 = AtomicU64::new(0);
-    let cluster = CLUSTER.get_or_init(Cluster::start).await;
-    let name = format!("test_{}", COPIES.fetch_add(1, Ordering::Relaxed));
-    cluster.run(&format!("create database {name} template showcart")).await;
-    cluster.url(&name)
+    static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    SHARED.get_or_init(Postgres::start).await.fresh_database().await
 }
 
-struct Cluster {
+/// A server that ends with whoever holds it, however that ends.
+pub(crate) struct Postgres {
     folder: PathBuf,
-    /// Holds the pipe whose end, however this process ends, stops the cluster.
+    copies: AtomicU64,
+    /// Holds the pipe whose end stops the server and removes its folder.
     _watchdog: Child,
 }
 
-impl Cluster {
-    async fn start() -> Cluster {
+impl Postgres {
+    pub(crate) async fn start() -> Postgres {
         let folder =
             tempfile::Builder::new().prefix("showcart-postgres-").tempdir().expect("a temporary folder").keep();
         let user = unprivileged_user();
@@ -43,7 +41,7 @@ impl Cluster {
             "--locale=C",
             "--no-sync",
         ]));
-        // The pipe is closed when this process ends, even when it is killed; then the cluster stops and its folder goes.
+        // The pipe is closed when this process ends, even when it is killed; then the server stops and its folder goes.
         let watchdog = as_user(user, Path::new("sh"))
             .args(["-c", r#"cat > /dev/null; "$0" -D "$1/data" -m immediate stop > /dev/null 2>&1; rm -rf "$1""#])
             .arg(tool("pg_ctl"))
@@ -52,23 +50,33 @@ impl Cluster {
             .stdout(Stdio::null())
             .spawn()
             .expect("a shell");
-        let options = format!(
-            "-k {} -h '' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=400",
-            folder.display()
-        );
-        must(
-            as_user(user, &tool("pg_ctl"))
-                .arg("-D")
-                .arg(&data)
-                .args(["-w", "-o", &options, "-l"])
-                .arg(folder.join("log"))
-                .arg("start"),
-        );
-        let cluster = Cluster { folder, _watchdog: watchdog };
-        cluster.run("create database showcart").await;
-        let migrated = showcart::db::Db::open(&cluster.url("showcart"), showcart::app::MIGRATIONS).await;
+        let postgres = Postgres { folder, copies: AtomicU64::new(0), _watchdog: watchdog };
+        postgres.control("start");
+        postgres.run("create database showcart").await;
+        let migrated = showcart::db::Db::open(&postgres.url("showcart"), showcart::app::MIGRATIONS).await;
         migrated.expect("the template takes the schema").close().await;
-        cluster
+        postgres
+    }
+
+    /// The address of a migrated database that nobody else uses.
+    pub(crate) async fn fresh_database(&self) -> String {
+        let name = format!("test_{}", self.copies.fetch_add(1, Ordering::Relaxed));
+        self.run(&format!("create database {name} template showcart")).await;
+        self.url(&name)
+    }
+
+    /// Dies without a farewell and starts again.
+    pub(crate) fn restart(&self) {
+        self.control("restart");
+    }
+
+    fn control(&self, what: &str) {
+        // What was committed outlives the server, and need not outlive the machine.
+        let options =
+            format!("-k {} -h '' -c fsync=off -c full_page_writes=off -c max_connections=400", self.folder.display());
+        let mut command = as_user(unprivileged_user(), &tool("pg_ctl"));
+        command.arg("-D").arg(self.folder.join("data")).args(["-w", "-m", "immediate", "-o", &options, "-l"]);
+        must(command.arg(self.folder.join("log")).arg(what));
     }
 
     fn url(&self, database: &str) -> String {
@@ -76,9 +84,9 @@ impl Cluster {
     }
 
     async fn run(&self, sql: &str) {
-        let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("our own cluster answers");
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("our own server answers");
         let sql = AssertSqlSafe(sql.to_owned());
-        sqlx::raw_sql(sql).execute(&mut connection).await.expect("our own cluster obeys");
+        sqlx::raw_sql(sql).execute(&mut connection).await.expect("our own server obeys");
         connection.close().await.expect("a connection that closes");
     }
 }

@@ -38,6 +38,7 @@ impl Process {
             ("LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
             ("DATA_DIR".into(), folder.path().display().to_string()),
             ("SHOWCART_SECRET".into(), SECRET.into()),
+            ("PROVIDER_RATE".into(), "0".into()),
         ];
         if backend == Backend::Postgres {
             all.push(("DATABASE_URL".into(), postgres::fresh_database().await));
@@ -47,8 +48,20 @@ impl Process {
             all.push(("REDIS_URL".into(), super::redis::address()));
             all.push(("REDIS_PREFIX".into(), super::redis::fresh_prefix()));
         }
-        all.push(("PROVIDER_RATE".into(), "0".into()));
-        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Process::with(all, settings, folder).await
+    }
+
+    /// Starts another node on the same database, payment provider and Redis.
+    pub(crate) async fn beside(&self, settings: &[(&str, &str)]) -> Process {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().display().to_string();
+        let mut all = self.settings.clone();
+        set(&mut all, &[("DATA_DIR", &data)]);
+        Process::with(all, settings, folder).await
+    }
+
+    async fn with(mut all: Vec<(String, String)>, settings: &[(&str, &str)], folder: TempDir) -> Process {
+        set(&mut all, settings);
         let (child, address) = start(&all, &folder).await;
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let clock = Clock::starting_at(Millis(wall.as_millis().try_into().expect("a moment of this era")));
@@ -59,10 +72,7 @@ impl Process {
     /// Starts another process on the same files, with the same settings but for these; the one before has ended.
     pub(crate) async fn restart(&mut self, settings: &[(&str, &str)]) {
         self.exited().await;
-        for (name, value) in settings {
-            self.settings.retain(|(it, _)| it != name);
-            self.settings.push(((*name).to_owned(), (*value).to_owned()));
-        }
+        set(&mut self.settings, settings);
         let (child, address) = start(&self.settings, &self.folder).await;
         (self.child, self.door.address) = (child, address);
     }
@@ -115,8 +125,28 @@ impl Process {
 
     /// Asks the process to stop; [`Process::exited`] says how it ended.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Resolves when the process has stopped itself in mid-work, at a fail point that freezes; [`Process::thaw`] lets it go on.
+    pub(crate) async fn frozen(&self) {
+        let status = format!("/proc/{}/status", self.child.id().expect("a process that runs"));
+        let stopped = async {
+            // Nothing tells of it; each look is a read of a file.
+            while !std::fs::read_to_string(&status).expect("Linux tells about processes").contains("State:\tT") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stopped).await.expect("the process comes to its fail point");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process that runs").to_string();
-        let done = std::process::Command::new("kill").args(["-TERM", &id]).status();
+        let done = std::process::Command::new("kill").args([&format!("-{signal}"), &id]).status();
         assert!(done.expect("`kill` is part of every Unix").success());
     }
 
@@ -151,6 +181,14 @@ impl Drop for Process {
             let said = std::fs::read_to_string(log(&self.folder)).unwrap_or_default();
             eprintln!("--- what the server said:\n{said}---");
         }
+    }
+}
+
+/// Sets further settings; those of the same names go.
+fn set(all: &mut Vec<(String, String)>, settings: &[(&str, &str)]) {
+    for (name, value) in settings {
+        all.retain(|(it, _)| it != name);
+        all.push(((*name).to_owned(), (*value).to_owned()));
     }
 }
 

@@ -35,7 +35,7 @@ impl Raw {
 
     /// Connects to any path.
     pub(crate) async fn at(door: &Door, path: &str, headers: &[(&'static str, &str)]) -> Result<Raw, Error> {
-        let tcp = TcpStream::connect(door.address).await.expect("the server accepts");
+        let tcp = TcpStream::connect(door.address).await?;
         Raw::over(tcp, &format!("ws://{}{path}", door.address), headers).await
     }
 
@@ -119,9 +119,20 @@ impl Viewer {
         Viewer::greeted(Raw::connect(door, show, query).await).await
     }
 
+    /// Connects to a server that may not be there, or not for long; the close code if it does not say hello.
+    pub(crate) async fn try_connect(door: &Door, show: ShowId, query: &str) -> Result<Viewer, u16> {
+        let mut raw = Raw::try_connect(door, show, query, &[]).await.map_err(|_| 1006_u16)?;
+        let hello = raw.next().await?;
+        Ok(Viewer::told(raw, hello))
+    }
+
     /// Takes over a socket that has heard nothing yet.
     async fn greeted(mut raw: Raw) -> Viewer {
         let hello = raw.next().await.unwrap_or_else(|code| panic!("closed with {code} instead of a hello"));
+        Viewer::told(raw, hello)
+    }
+
+    fn told(raw: Raw, hello: Value) -> Viewer {
         assert_eq!(hello["type"], "hello");
         Viewer {
             raw,
@@ -157,13 +168,32 @@ impl Viewer {
         // Whoever has no picture yet has no position either.
         let since = self.scene.is_some().then(|| format!("&since={}.{}", self.epoch, self.position));
         let query = format!("{query}{}", since.unwrap_or_default());
-        let mut next = Viewer::connect(door, show, &query).await;
+        self.over_to(Viewer::connect(door, show, &query).await)
+    }
+
+    /// As [`Viewer::resume`], at a server that may not be there; then it keeps what it has.
+    pub(crate) async fn try_resume(self, door: &Door, show: ShowId) -> Result<Viewer, Viewer> {
+        let since = self.scene.is_some().then(|| format!("since={}.{}", self.epoch, self.position));
+        match Viewer::try_connect(door, show, &since.unwrap_or_default()).await {
+            Ok(next) => Ok(self.over_to(next)),
+            Err(_) => Err(self),
+        }
+    }
+
+    fn over_to(self, mut next: Viewer) -> Viewer {
         if next.resumed {
             next.position = self.position;
             next.scene = self.scene;
             next.gauges = self.gauges;
         }
         next
+    }
+
+    /// Hears one message; the close code if the socket ends.
+    pub(crate) async fn hear_next(&mut self) -> Result<(), u16> {
+        let message = self.raw.next().await?;
+        self.hear(&message);
+        Ok(())
     }
 
     /// Hears until `enough`.
