@@ -520,12 +520,13 @@ pub async fn of_buyers(
             expires_at: Millis,
             order_id: Option<OrderId>,
             order_state: Option<OrderState>,
+            refunded_minor: Option<i64>,
             deadline: Option<Millis>,
         }
     }
     let rows: Vec<MineRow> = query(
         "select h.buyer_id, h.hold_id, h.state, h.lines, h.amount_minor, h.currency, h.expires_at, o.order_id,
-                o.state as order_state, p.deadline
+                o.state as order_state, o.refunded_minor, p.deadline
          from hold h left join orders o on o.hold_id = h.hold_id left join payment p on p.order_id = o.order_id
          where (h.show_id, h.buyer_id) in (select value->>'show_id', value->>'buyer_id' from json_each($1))
                and h.state in ('active', 'paying', 'committed')
@@ -551,7 +552,8 @@ pub async fn of_buyers(
                 "orders",
                 serde_json::json!({
                     "order_id": order_id, "hold_id": row.hold_id, "state": row.order_state, "lines": lines,
-                    "amount_minor": row.amount_minor, "currency": row.currency, "deadline": row.deadline,
+                    "amount_minor": row.amount_minor, "currency": row.currency, "refunded_minor": row.refunded_minor,
+                    "deadline": row.deadline,
                 }),
             ),
         };

@@ -335,6 +335,30 @@ both! {
 }
 
 both! {
+    async fn who_comes_back_hears_what_refunds_gave_back(shop) {
+        let (show, product) = shop.show_with(1).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+        let order = shop.buyer("ann").buy(show, &sale).await;
+        let path = format!("/v1/orders/{}/refunds", order["order_id"].as_str().unwrap());
+        let query = format!("token={}", shop.token(Role::Viewer, "ann", None, Duration::from_secs(3_600)));
+        let told = async || {
+            let mut viewer = Viewer::join(&shop, show, &query).await;
+            viewer.until(|it| it.mine.is_some()).await;
+            viewer.mine.as_ref().unwrap()["orders"][0]["refunded_minor"].clone()
+        };
+        assert_eq!(told().await, 0);
+        shop.host().post(&path, json!({ "amount_minor": 700 })).await.ok();
+        until_refund(&shop, &path, "accepted").await;
+        assert_eq!(told().await, 700);
+        // What was promised and failed later was not given back.
+        provider(&order, Method::PUT, "faults", json!({ "refunds_fail": 1 })).await;
+        shop.host().post(&path, json!({ "amount_minor": 200 })).await.ok();
+        until_refund(&shop, &path, "failed").await;
+        assert_eq!(told().await, 700);
+    }
+}
+
+both! {
     async fn a_refund_whose_failure_is_never_told_is_asked_for(shop) {
         let (show, product) = shop.show_with(1).await;
         let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;

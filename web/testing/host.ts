@@ -137,8 +137,10 @@ export class Host {
     return orderId;
   }
 
-  refund(orderId: string): Promise<Json> {
-    return call(this.server, this.#token, "POST", `/v1/orders/${orderId}/refunds`, { restock: true });
+  /** Gives so much back, and the units with it when it is all. */
+  refund(orderId: string, amountMinor?: number): Promise<Json> {
+    const body = amountMinor === undefined ? { restock: true } : { amount_minor: amountMinor };
+    return call(this.server, this.#token, "POST", `/v1/orders/${orderId}/refunds`, body);
   }
 
   call(method: string, path: string, body?: unknown): Promise<Json> {

@@ -86,6 +86,29 @@ test("a declined card can be tried again, and a hold given up is somebody else's
   await ben.context.close();
 });
 
+test("a refund, of a part or of all, is read in the list of orders, also after a reload", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const jug = await host.product({ sku: "buy-back", title: "Jug", price_minor: 4200 });
+  const sale = await host.sale(jug, { price_minor: 2900, cap: 2 });
+  const order = await host.buy("ann", sale);
+  const { page, context, complaints } = await viewer(stage, host.showId, { subject: "ann" });
+  await page.getByRole("button", { name: /All products/ }).click();
+  const line = page.locator(".orders li");
+  await line.getByText("Confirmed", { exact: true }).waitFor();
+  await host.refund(order, 900);
+  await line.getByText("Confirmed, €9.00 refunded", { exact: true }).waitFor();
+  await page.reload();
+  await page.getByRole("button", { name: /All products/ }).click();
+  await line.getByText("Confirmed, €9.00 refunded", { exact: true }).waitFor();
+  await host.refund(order);
+  await line.getByText("Refunded", { exact: true }).waitFor();
+  await page.reload();
+  await page.getByRole("button", { name: /All products/ }).click();
+  await line.getByText("Refunded", { exact: true }).waitFor();
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
 test("a reservation outlives a reload, and is paid for after it", { timeout: 60_000 }, async () => {
   const host = await Host.open(stage.server);
   const cup = await host.product({ sku: "buy-3", title: "Cup", price_minor: 1500 });

@@ -1,6 +1,6 @@
 import type { Hold, Order } from "./api.js";
 import { type Observable, type ReportError, Value } from "./observable.js";
-import type { Entry, HoldId, Millis, MyHold, MyOrder, Own, PollId, WireMine } from "./protocol.js";
+import type { Entry, EntryData, HoldId, Millis, MyHold, MyOrder, Own, PollId, WireMine } from "./protocol.js";
 
 /** What this buyer has in the show. */
 export interface Mine {
@@ -84,6 +84,10 @@ export class MineKeeper {
   /** The answer to a payment that was begun, or an order as it was read. */
   noteOrder(order: Order): void {
     const { order_id, hold_id, state, lines, amount_minor, currency, payment } = order;
+    const known = this.#now().orders.find((it) => it.order_id === order_id);
+    // The answer may know of a refund whose entry is still on its way, and would count it a second time.
+    const refunded_minor = known?.refunded_minor ?? order.refunded_minor;
+    const { deadline } = payment;
     this.#note(order.created_at, {
       order_id,
       hold_id,
@@ -91,7 +95,8 @@ export class MineKeeper {
       lines,
       amount_minor,
       currency,
-      deadline: payment.deadline,
+      refunded_minor,
+      deadline,
     });
   }
 
@@ -139,6 +144,8 @@ function apply(mine: Mine, entry: Entry): Mine {
       return withState(mine, entry.data, "canceled");
     case "order.unfulfilled":
       return withState(mine, entry.data, "unfulfilled");
+    case "refund.sent":
+      return withRefund(mine, entry.data);
     default:
       return mine;
   }
@@ -153,5 +160,13 @@ function withState(
   if (known !== undefined) return withThing(mine, { ...known, state });
   const hold = mine.holds.find((it) => it.hold_id === hold_id);
   // An order that another browser of this buyer made: of what, the next list says.
-  return hold === undefined ? mine : withThing(mine, { ...hold, order_id, state, deadline: null });
+  return hold === undefined ? mine : withThing(mine, { ...hold, order_id, state, refunded_minor: 0, deadline: null });
+}
+
+function withRefund(mine: Mine, { order_id, reason, amount_minor }: EntryData["refund.sent"]): Mine {
+  // A charge beside the order, which goes back alone: the order stays paid for.
+  if (reason === "duplicate" || reason === "mismatch") return mine;
+  const refund = (it: MyOrder) =>
+    it.order_id === order_id ? { ...it, refunded_minor: it.refunded_minor + amount_minor } : it;
+  return { ...mine, orders: mine.orders.map(refund) };
 }

@@ -362,6 +362,8 @@ export interface MyOrder {
   readonly lines: readonly Line[];
   readonly amount_minor: Minor;
   readonly currency: Currency;
+  /** What refunds of it gave back, so far. */
+  readonly refunded_minor: Minor;
   /** Until then it can be paid. */
   readonly deadline: Millis | null;
 }

@@ -194,6 +194,7 @@ test("entries for this buyer are told once, and not when the list contains them 
     lines: [],
     amount_minor: 1_900,
     currency: "EUR",
+    refunded_minor: 0,
     deadline: null,
   };
   const confirmed = (seq: number) => ({
@@ -221,6 +222,55 @@ test("entries for this buyer are told once, and not when the list contains them 
   assert.equal(show.mine.get()?.orders[0]?.state, "paid");
   world.socket.hear(say.frame(10, 11, [say.timer(11)]));
   assert.deepEqual(seqs(), [21, 11], "own entries do not move the position");
+});
+
+test("what refunds gave back is counted once, whatever tells of it and in whatever order", async () => {
+  const { world, show } = await joined(10);
+  const order = (refunded_minor: number, more: object = {}) => ({
+    order_id: say.ORDER,
+    hold_id: say.HOLD,
+    state: "paid",
+    lines: [],
+    amount_minor: 1_900,
+    currency: "EUR",
+    refunded_minor,
+    deadline: null,
+    ...more,
+  });
+  const sent = (seq: number, amount_minor: number, reason = "requested") =>
+    world.socket.hear({
+      type: "own",
+      t: say.T0,
+      entries: [
+        {
+          seq,
+          at: say.T0,
+          type: "refund.sent",
+          data: { order_id: say.ORDER, refund_id: `rfd_${seq}`, reason, amount_minor, currency: "EUR" },
+        },
+      ],
+    });
+  const refunded = () => show.mine.get()?.orders[0]?.refunded_minor;
+  world.socket.hear(say.mine(20, { orders: [order(500)] }));
+  assert.equal(refunded(), 500);
+  sent(19, 500);
+  assert.equal(refunded(), 500, "the list has it already");
+  sent(25, 300);
+  sent(25, 300);
+  assert.equal(refunded(), 800);
+  sent(26, 1_900, "duplicate");
+  assert.equal(refunded(), 800, "a second charge is no part of the order");
+  // A list of before the entry, and one of after it.
+  world.socket.hear(say.mine(22, { orders: [order(500)] }));
+  assert.equal(refunded(), 800);
+  world.socket.hear(say.mine(30, { orders: [order(800)] }));
+  assert.equal(refunded(), 800);
+  // The answer of the API is faster than the entry.
+  const answer = order(1_900, { created_at: say.T0, payment: { deadline: null } });
+  world.fetch = () => Promise.resolve(Response.json(answer));
+  await show.checkout.order(say.ORDER);
+  sent(31, 1_100);
+  assert.equal(refunded(), 1_900);
 });
 
 // ---- Coming back ----

@@ -184,6 +184,7 @@ export const en = {
     canceled: "Cancelled",
     unfulfilled: "Being refunded",
     refunded: "Refunded",
+    partlyRefunded: (amount: string) => `Confirmed, ${amount} refunded`,
     reserved: "Reserved",
     continue: "Continue",
     refundedText: (amount: string) => `${amount} is on its way back to you.`,

@@ -87,7 +87,6 @@ export class Buying {
   readonly #listener: BuyingListener;
   readonly #notes = new Map<string, Note>();
   readonly #checkouts = new Map<HoldId, Checkout>();
-  readonly #refunded = new Map<OrderId, number>();
   readonly #unsubscribe: Unsubscribe[];
   #mine: Mine | null = null;
 
@@ -103,11 +102,7 @@ export class Buying {
         if (step !== "released") this.#step(data.hold_id, { name: step === "releasing" ? "released" : "canceled" });
       }),
       show.on("order.unfulfilled", ({ data }) => this.#step(data.hold_id, { name: "unfulfilled" })),
-      show.on("refund.sent", ({ data }) => {
-        this.#refunded.set(data.order_id, (this.#refunded.get(data.order_id) ?? 0) + data.amount_minor);
-        listener.refunded(data.order_id, data.amount_minor, data.currency);
-        listener.changed();
-      }),
+      show.on("refund.sent", ({ data }) => listener.refunded(data.order_id, data.amount_minor, data.currency)),
     ];
   }
 
@@ -129,10 +124,8 @@ export class Buying {
   }
 
   /** Everything that this buyer has ordered here, the latest first. */
-  get orders(): readonly (MyOrder & { readonly refundedMinor: number })[] {
-    return (this.#mine?.orders ?? [])
-      .map((it) => ({ ...it, refundedMinor: this.#refunded.get(it.order_id) ?? 0 }))
-      .reverse();
+  get orders(): readonly MyOrder[] {
+    return [...(this.#mine?.orders ?? [])].reverse();
   }
 
   /** The checkout of an offer that waits for the buyer: a second tap goes on with it. */

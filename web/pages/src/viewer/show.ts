@@ -4,6 +4,7 @@ import {
   connect,
   type Environment,
   type HoldId,
+  type MyOrder,
   type NewLine,
   type OrderId,
   type Pin,
@@ -684,7 +685,7 @@ export class ShowcartShow extends LitElement {
         ${orders.map((it) => {
           const checkout = open.find((other) => other.holdId === it.hold_id);
           return html`<li>
-            <span class="what">${name(it.lines)}<br /><span class="quiet">${it.refundedMinor > 0 ? texts.orders.refunded : texts.orders[it.state]}</span></span>
+            <span class="what">${name(it.lines)}<br /><span class="quiet">${standing(it)}</span></span>
             ${checkout === undefined ? html`<span class="figures">${money(it.amount_minor, it.currency)}</span>` : html`<button class="button" @click=${() => this.#continue(checkout)}>${texts.orders.continue}</button>`}
           </li>`;
         })}
@@ -742,6 +743,12 @@ function sheetHead(id: string, title: string, close: string): TemplateResult {
     <h2 id=${id} tabindex="-1" autofocus>${title}</h2>
     <button class="button icon bare" aria-label=${close} @click=${(event: Event) => (event.currentTarget as Element).closest("dialog")?.close()}>${icons.close}</button>
   </header>`;
+}
+
+/** How an order stands, in words. */
+function standing({ state, amount_minor, refunded_minor, currency }: MyOrder): string {
+  if (refunded_minor === 0) return texts.orders[state];
+  return refunded_minor < amount_minor ? texts.orders.partlyRefunded(money(refunded_minor, currency)) : texts.orders.refunded;
 }
 
 /** A tap beside the sheet's paper closes it. */
