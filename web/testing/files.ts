@@ -44,7 +44,16 @@ const PAGES: Record<string, string> = {
   "/embed": "/embed.html",
 };
 
-/** Serves what was built, as a Showcart server does, from an address of its own. `extra` are files that a test brings. */
+export interface FilesOptions {
+  readonly root?: string;
+  readonly extra?: Readonly<Record<string, Buffer | string>>;
+  readonly policies?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Serves what was built, as a Showcart server does, from an address of its own. `extra` are files that a test brings, and
+ * `policies` what is said with some paths in place of the usual policy; both are looked at with each request.
+ */
 export class Files {
   readonly url: string;
   readonly #http: HttpServer;
@@ -57,7 +66,8 @@ export class Files {
   static async serve({
     root = "../dist",
     extra = {},
-  }: { root?: string; extra?: Readonly<Record<string, Buffer | string>> } = {}): Promise<Files> {
+    policies = {},
+  }: FilesOptions = {}): Promise<Files> {
     const http = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://localhost").pathname;
       const headers = {
@@ -72,7 +82,7 @@ export class Files {
           response
             .writeHead(200, {
               ...headers,
-              "content-security-policy": policy(file.endsWith(".html") ? inline(String(body)) : []),
+              "content-security-policy": policies[path] ?? policy(file.endsWith(".html") ? inline(String(body)) : []),
               "content-type": KINDS[extname(file)] ?? "application/octet-stream",
             })
             .end(body),

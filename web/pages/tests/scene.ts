@@ -1,7 +1,7 @@
 import { after, before } from "node:test";
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import { address, launch, PHONE, visit, type Watched } from "../../testing/browser.js";
-import { Files } from "../../testing/files.js";
+import { Files, type FilesOptions } from "../../testing/files.js";
 import { Server } from "../../testing/server.js";
 
 /** What each test file has: a browser, the built pages, and a real server that lets these pages call. */
@@ -15,11 +15,12 @@ export interface Setting {
 export function setting({
   allowedOrigins = [],
   settings = [],
-}: { allowedOrigins?: readonly string[]; settings?: readonly string[] } = {}): Setting {
+  files = {},
+}: { allowedOrigins?: readonly string[]; settings?: readonly string[]; files?: FilesOptions } = {}): Setting {
   const it: { browser?: Browser; files?: Files; server?: Server } = {};
   before(async () => {
     it.browser = await launch();
-    it.files = await Files.serve();
+    it.files = await Files.serve(files);
     it.server = await Server.start({ allowedOrigins: [it.files.url, ...allowedOrigins], settings });
   });
   after(async () => {

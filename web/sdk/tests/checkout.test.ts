@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle, tokenOf, World } from "./fake.js";
 import * as say from "./scenes.js";
-import { ClosedError, connect, RefusedError, type Show, UnansweredError } from "./sdk.js";
+import { ClosedError, connect, RefusedError, type Show, ShowcartError, UnansweredError } from "./sdk.js";
 
 interface Request {
   readonly method: string;
@@ -345,4 +345,23 @@ test("the sandbox declines, asks the bank's question, and is found again at anot
     requests.map((it) => it.path.split("/").at(-1)),
     ["confirm", "confirm", say.ORDER, "confirm", "authenticate"],
   );
+});
+
+test("a bank that refuses at once, while our server answers, is told after some seconds; a slow line is waited for", async () => {
+  const { world, show } = enter();
+  const open = order({}) as unknown as Parameters<typeof show.sandbox.confirm>[0];
+  const found = { status: 200, body: order({}) };
+  shop(world, ...Array.from({ length: 5 }, () => ["no network", found] as const).flat());
+  const refused = assert.rejects(
+    show.sandbox.confirm(open, "tok_success"),
+    (error) => error instanceof ShowcartError && error.code === "provider_unreachable",
+  );
+  await world.clock.advance(5_000);
+  await refused;
+  // Four refusals, and then it is there.
+  const paid = { status: 200, body: { status: "succeeded", last_payment_error: null } };
+  shop(world, ...Array.from({ length: 4 }, () => ["no network", found] as const).flat(), paid);
+  const asked = show.sandbox.confirm(open, "tok_success");
+  await world.clock.advance(5_000);
+  assert.equal((await asked).status, "succeeded");
 });

@@ -43,11 +43,16 @@ export const en = {
       token_expired: "Your sign-in has run out. Sign in again to watch.",
       forbidden: "Your sign-in is for another show.",
       no_such_show: "There is no such show.",
+      unusable_address: "The show's server has no address that this page can open.",
       other: "The show cannot be reached. Reload the page to try again.",
     },
     notAllowedTitle: "Not allowed here",
     notAllowed: (origin: string, server: string) =>
       `${server} does not let pages of ${origin} show it. Its operator can allow them with ALLOWED_ORIGINS.`,
+    forbiddenByPage: (server: string) =>
+      `This page may not reach ${server}: its Content-Security-Policy must name that address in connect-src, with its https: and its wss: form.`,
+    namelessTitle: "Which show?",
+    nameless: "This page does not say which show to open. The element <showcart-show> needs the attribute “show”.",
     signIn: "Sign in",
   },
 
@@ -172,6 +177,8 @@ export const en = {
       `Your payment came too late for the last unit. ${amount} is on its way back to you.`,
     problemTitle: "That did not work",
     problemText: "No answer came from the shop. Nothing is lost: try again, and you will not pay twice.",
+    outOfReachText:
+      "The payment provider cannot be reached from this page. Nothing is lost: try again, and you will not pay twice.",
     tryAgain: "Try again",
     close: "Close",
     spokenReserved: (product: string) => `Reserved for you: ${product}. Choose how to pay.`,

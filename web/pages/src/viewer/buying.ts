@@ -13,6 +13,7 @@ import {
   type SandboxCard,
   type SandboxPayment,
   type Show,
+  ShowcartError,
   UnansweredError,
   type Unsubscribe,
 } from "@showcart/sdk";
@@ -40,8 +41,8 @@ export type Step =
   | { readonly name: "releasing" }
   | { readonly name: "confirmed" | "expired" | "canceled" | "released" }
   | { readonly name: "unfulfilled" }
-  /** No answer came; the same can be tried again. */
-  | { readonly name: "problem" };
+  /** No answer came, or the payment provider is out of this page's reach; the same can be tried again. */
+  | { readonly name: "problem"; readonly isOutOfReach: boolean };
 
 /** One checkout, from the hold to its end. */
 export interface Checkout {
@@ -330,8 +331,13 @@ export class Buying {
     try {
       await run();
     } catch (error) {
-      this.#step(holdId, { name: "problem" });
-      console.warn(error);
+      const code = error instanceof ShowcartError ? error.code : null;
+      this.#step(holdId, {
+        name: "problem",
+        isOutOfReach: code === "forbidden_by_page" || code === "provider_unreachable",
+      });
+      // For whoever put us on their page: only they can let the page reach the provider.
+      console.error(error);
     }
   }
 
@@ -377,7 +383,7 @@ function wordsOf(step: Step, amount: string): string | null {
     case "unfulfilled":
       return `${checkout.unfulfilledTitle}. ${checkout.unfulfilledText(amount)}`;
     case "problem":
-      return `${checkout.problemTitle}. ${checkout.problemText}`;
+      return `${checkout.problemTitle}. ${step.isOutOfReach ? checkout.outOfReachText : checkout.problemText}`;
     default:
       return null;
   }

@@ -113,7 +113,7 @@ export class Checkout extends LitElement {
       case "unfulfilled":
         return this.#ended(texts.checkout.unfulfilledTitle, texts.checkout.unfulfilledText(amount));
       case "problem":
-        return html`<p class="said"><strong>${texts.checkout.problemTitle}</strong><br />${texts.checkout.problemText}</p>
+        return html`<p class="said"><strong>${texts.checkout.problemTitle}</strong><br />${step.isOutOfReach ? texts.checkout.outOfReachText : texts.checkout.problemText}</p>
           <button class="button wide money" @click=${() => void buying.prepare(holdId)}>${texts.checkout.tryAgain}</button>
           ${this.#giveUp()}`;
     }

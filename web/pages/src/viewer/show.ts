@@ -25,7 +25,7 @@ import "../design/countdown.js";
 import { count, money, secondsLeft, shortCount } from "../design/format.js";
 import { base, controls, tokens } from "../design/styles.js";
 import { texts } from "../texts/en.js";
-import { isRefusedHere } from "./allowed.js";
+import { isRefusedHere, onForbidden, type Refusal } from "./allowed.js";
 import { Announcer } from "./announcer.js";
 import { Buying, type Checkout as OneCheckout } from "./buying.js";
 import "./checkout.js";
@@ -45,6 +45,8 @@ const RESULT_MS = 15_000;
 /** A word to the viewer, such as "Order confirmed", stays so long. */
 const NOTICE_MS = 6_000;
 const LOOK_MS = 250;
+/** A page's own script may say a moment later which show it is. */
+const NAMELESS_MS = 1_500;
 
 interface Closed {
   readonly poll: Poll;
@@ -89,7 +91,9 @@ export class ShowcartShow extends LitElement {
   #wasOpen = false;
   #role: Role | null = null;
   #viewers: number | undefined;
-  #isRefused = false;
+  #refused: Refusal | null = null;
+  /** Nobody has said which show. */
+  #isNameless = false;
   /** Counts what the buyer's parts should render for. */
   #revision = 0;
   #closed: Closed | null = null;
@@ -145,7 +149,9 @@ export class ShowcartShow extends LitElement {
 
   #open(): void {
     this.#shut();
-    if (this.show === "") return;
+    this.#refused = null;
+    this.#isNameless = false;
+    if (this.show === "") return this.#later(NAMELESS_MS, () => (this.#isNameless = true));
     const show = connect({
       server: this.server,
       showId: this.show,
@@ -229,6 +235,10 @@ export class ShowcartShow extends LitElement {
       }),
       show.on("banner.shown", ({ data }) => this.#announcer.say(data.text)),
       show.on("poll.closed", ({ data }) => this.#pollClosed(data)),
+      onForbidden(this.server, () => {
+        console.error(texts.connection.forbiddenByPage(this.server));
+        this.#refuse("by_page");
+      }),
     ];
     this.#look = setInterval(() => this.#announceCountdowns(), LOOK_MS);
   }
@@ -266,7 +276,11 @@ export class ShowcartShow extends LitElement {
   async #askWhetherAllowed(): Promise<void> {
     const show = this.#live;
     if (!(await isRefusedHere(this.server)) || show !== this.#live || this.#wasOpen) return;
-    this.#isRefused = true;
+    this.#refuse("by_server");
+  }
+
+  #refuse(why: Refusal): void {
+    this.#refused = why;
     this.#shut();
     this.requestUpdate();
   }
@@ -566,7 +580,7 @@ export class ShowcartShow extends LitElement {
 
   #connectionBadge(): TemplateResult | typeof nothing {
     const { status } = this.#connection;
-    if (status === "open" || status === "closed" || this.#isRefused) return nothing;
+    if (status === "open" || status === "closed" || this.#refused !== null || this.show === "") return nothing;
     const text =
       status === "offline"
         ? texts.connection.offline
@@ -717,8 +731,14 @@ export class ShowcartShow extends LitElement {
 
   /** Why there is nothing to see, when it will stay so. */
   #refusal(): TemplateResult | typeof nothing {
-    if (this.#isRefused) {
-      return html`<div class="refusal" role="alert"><h2>${texts.connection.notAllowedTitle}</h2><p>${texts.connection.notAllowed(location.origin, this.server)}</p></div>`;
+    if (this.#refused !== null) {
+      const { notAllowedTitle, notAllowed, forbiddenByPage } = texts.connection;
+      const text = this.#refused === "by_page" ? forbiddenByPage(this.server) : notAllowed(location.origin, this.server);
+      return html`<div class="refusal" role="alert"><h2>${notAllowedTitle}</h2><p>${text}</p></div>`;
+    }
+    if (this.#isNameless) {
+      const { namelessTitle, nameless } = texts.connection;
+      return html`<div class="refusal" role="alert"><h2>${namelessTitle}</h2><p>${nameless}</p></div>`;
     }
     if (this.#connection.status !== "closed") return nothing;
     const { reason } = this.#connection;
