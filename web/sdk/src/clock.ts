@@ -37,9 +37,9 @@ export class ServerClock {
     return Math.round(this.#local.monotonic() + this.#offset());
   }
 
-  /** Takes the `t` of any message at its arrival. */
-  hear(t: Millis): void {
-    this.#atLeast = Math.max(this.#atLeast, t - this.#local.monotonic());
+  /** Takes the `t` of any message, which arrived at `arrivedAt` of the monotonic clock. */
+  hear(t: Millis, arrivedAt: number): void {
+    this.#atLeast = Math.max(this.#atLeast, t - arrivedAt);
   }
 
   /** Takes the `t` of an answer to a question that was asked at `sentAt` of the monotonic clock. */

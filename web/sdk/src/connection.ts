@@ -30,8 +30,9 @@ export interface ConnectionOptions {
   readonly tokens: Tokens;
   /** The address of the socket, to resume from what was heard. */
   readonly url: () => string;
-  readonly opened: (hello: Hello) => void;
-  readonly message: (message: ServerMessage) => void;
+  /** What is heard comes with the moment of the monotonic clock at which it arrived. */
+  readonly opened: (hello: Hello, at: number) => void;
+  readonly message: (message: ServerMessage, at: number) => void;
 }
 
 /** A connection that has lasted so long was a good one: what fails later begins to count anew. */
@@ -125,16 +126,16 @@ export class Connection {
   #open(token: string | null): void {
     const { environment, url } = this.#options;
     const line: Line = new Line(environment.socket(url(), protocolsFor(token)), environment.clock, {
-      hello: (hello) => this.#opened(line, hello),
-      message: (message) => {
-        if (this.#current?.line === line) this.#heard(message);
+      hello: (hello, at) => this.#opened(line, hello, at),
+      message: (message, at) => {
+        if (this.#current?.line === line) this.#heard(message, at);
       },
       ended: (reason) => this.#ended(line, reason, token),
     });
     this.#next = line;
   }
 
-  #opened(line: Line, hello: Hello): void {
+  #opened(line: Line, hello: Hello, at: number): void {
     // Only now: until here the line before went on telling what happened.
     this.#current?.line.close();
     this.#current = { line, openedAt: this.#options.environment.clock.monotonic() };
@@ -142,15 +143,15 @@ export class Connection {
     this.#cancelRetry?.();
     this.#cancelRetry = null;
     this.#reconnectMs = hello.reconnect_ms;
-    this.#options.opened(hello);
+    this.#options.opened(hello, at);
     const state = this.#state.get();
     // Changing over to another node is nobody's business.
     if (state.status !== "open" || state.role !== hello.role) this.#state.set({ status: "open", role: hello.role });
   }
 
-  #heard(message: ServerMessage): void {
+  #heard(message: ServerMessage, at: number): void {
     if (message.type === "bye") this.#retryIn(message.delay_ms);
-    else this.#options.message(message);
+    else this.#options.message(message, at);
   }
 
   #ended(line: Line, reason: DisconnectReason, token: string | null): void {

@@ -3,7 +3,13 @@
  * still on its way. Begin with {@link openEarly}.
  */
 import { liveAddress, protocolsFor } from "./address.js";
-import { defaultEnvironment, type Environment, type SocketEvent, type SocketLike } from "./environment.js";
+import {
+  defaultEnvironment,
+  type Environment,
+  type LocalClock,
+  type SocketEvent,
+  type SocketLike,
+} from "./environment.js";
 import type { ReportError } from "./observable.js";
 import type { ShowOptions } from "./show.js";
 import { Storage } from "./storage.js";
@@ -28,7 +34,7 @@ export function openEarly({ server, showId, token, environment }: EarlyOptions):
   const protocols = protocolsFor(token ?? keptGuest(server, new Storage(storage)));
   let early: EarlySocket | null = null;
   try {
-    early = new EarlySocket(open(url, protocols), reportError);
+    early = new EarlySocket(open(url, protocols), clock, reportError);
   } catch {
     // Whoever connects meets the same error, and tells it.
   }
@@ -56,13 +62,15 @@ class EarlySocket implements SocketLike {
   readonly #listeners: { readonly type: Type; readonly listener: (event: SocketEvent) => void }[] = [];
   #kept: { readonly type: Type; readonly event: SocketEvent }[] | null = [];
 
-  constructor(socket: SocketLike, reportError: ReportError) {
+  constructor(socket: SocketLike, clock: LocalClock, reportError: ReportError) {
     this.#socket = socket;
     this.#reportError = reportError;
     for (const type of TYPES) {
       socket.addEventListener(type, (event) => {
-        if (this.#kept === null) this.#tell(type, event);
-        else this.#kept.push({ type, event });
+        if (this.#kept === null) return this.#tell(type, event);
+        // The time that a message says is worth something only with the moment at which it came.
+        const { data, code, reason } = event;
+        this.#kept.push({ type, event: { type, data, code, reason, arrivedAt: clock.monotonic() } });
       });
     }
   }

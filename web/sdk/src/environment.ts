@@ -17,8 +17,10 @@ export interface LocalClock {
 export interface SocketEvent {
   readonly type: string;
   readonly data?: unknown;
-  readonly code?: number;
-  readonly reason?: string;
+  readonly code?: number | undefined;
+  readonly reason?: string | undefined;
+  /** The moment of `monotonic()` at which it came, when that was before it is told. */
+  readonly arrivedAt?: number;
 }
 
 /** The part of a WebSocket that is used. */

@@ -9,8 +9,9 @@ const PROBE_MS = 5_000;
 
 /** Whom a line tells. */
 export interface LineHandlers {
-  hello(hello: Hello): void;
-  message(message: ServerMessage): void;
+  /** `at` is the moment of the monotonic clock at which it arrived. */
+  hello(hello: Hello, at: number): void;
+  message(message: ServerMessage, at: number): void;
   /** Called once, and nothing after it. */
   ended(reason: DisconnectReason): void;
 }
@@ -35,7 +36,7 @@ export class Line {
     this.#handlers = handlers;
     this.#heardAt = clock.now();
     this.#cancelWatch = clock.after(HELLO_MS, () => this.#end("network"));
-    socket.addEventListener("message", ({ data }) => this.#hear(data));
+    socket.addEventListener("message", ({ data, arrivedAt }) => this.#hear(data, arrivedAt ?? clock.monotonic()));
     socket.addEventListener("close", ({ code }) => this.#end(reasonOf(code ?? 1006)));
     // An error is followed by a close.
     socket.addEventListener("error", () => {});
@@ -78,21 +79,21 @@ export class Line {
     return this.#hello === null ? null : 2 * this.#hello.heartbeat_ms;
   }
 
-  #hear(data: unknown): void {
+  #hear(data: unknown, at: number): void {
     if (this.#hasEnded) return;
     this.#heardAt = this.#clock.now();
     this.#heard += 1;
     const message = parse(data);
     if (message === null) return;
     if (this.#hello !== null) {
-      if (message.type !== "hello") this.#handlers.message(message);
+      if (message.type !== "hello") this.#handlers.message(message, at);
       return;
     }
     if (message.type !== "hello") return this.#end("misunderstood");
     this.#hello = message;
     this.#cancelWatch();
     this.#watch(2 * message.heartbeat_ms);
-    this.#handlers.hello(message);
+    this.#handlers.hello(message, at);
   }
 
   #watch(ms: number): void {

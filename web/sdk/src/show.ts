@@ -106,8 +106,8 @@ export class Show {
       environment,
       tokens: this.#tokens,
       url: () => this.#url(),
-      opened: (hello) => this.#opened(hello),
-      message: (message) => this.#heard(message),
+      opened: (hello, at) => this.#opened(hello, at),
+      message: (message, at) => this.#heard(message, at),
     });
     this.#sampler = new TimeSampler(environment.clock, (echo) => this.#connection.send({ type: "time", echo }));
     this.#renewal = new Renewal({
@@ -236,8 +236,8 @@ export class Show {
     return liveAddress(this.#server, this.id) + query;
   }
 
-  #opened(hello: Hello): void {
-    this.#clock.hear(hello.t);
+  #opened(hello: Hello, at: number): void {
+    this.#clock.hear(hello.t, at);
     this.#log.hello(hello);
     if (hello.guest_token !== undefined) this.#tokens.keepGuest(hello.guest_token);
     this.#sampler.start();
@@ -257,8 +257,8 @@ export class Show {
     this.#http.close();
   }
 
-  #heard(message: ServerMessage): void {
-    if (Number.isFinite(message.t)) this.#clock.hear(message.t);
+  #heard(message: ServerMessage, at: number): void {
+    if (Number.isFinite(message.t)) this.#clock.hear(message.t, at);
     switch (message.type) {
       case "snapshot":
         return this.#replace(message);

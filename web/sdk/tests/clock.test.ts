@@ -36,7 +36,7 @@ test("before there is a round trip, the largest t minus local time counts", () =
   for (const late of [300, 40, 900]) {
     const t = truth();
     local.lapse(late);
-    server.hear(t);
+    server.hear(t, local.monotonic());
   }
   assert.equal(error(), 40);
 });
@@ -52,10 +52,10 @@ test("the shortest round trip counts, and half of it belongs to each way", () =>
 });
 
 test("a message that says more than the best round trip is right: it cannot be early", () => {
-  const { ask, error, server, truth } = setUp();
+  const { local, ask, error, server, truth } = setUp();
   ask(100, 300);
   assert.equal(error(), 100);
-  server.hear(truth());
+  server.hear(truth(), local.monotonic());
   assert.equal(error(), 0);
 });
 
@@ -64,7 +64,7 @@ test("a device that slept is put right by the next message, and by the next roun
   ask(10, 10);
   // The server's clock goes on while the monotonic one stands still.
   const slept = 60_000;
-  server.hear(truth() + slept);
+  server.hear(truth() + slept, local.monotonic());
   assert.equal(Math.abs(server.now() - truth() - slept), 0);
   const sentAt = local.monotonic();
   local.lapse(80);

@@ -67,3 +67,13 @@ test("what cannot be opened early is told by whoever connects", async () => {
   );
   assert.equal(show.connection.get().status, "waiting");
 });
+
+test("what came early counts from when it came, so that the clock is not behind by what the program took to load", async () => {
+  const world = new World();
+  const socket = openEarly({ ...WHERE, token: "a.b.c", environment: world.environment });
+  world.socket.hear(say.hello());
+  await world.clock.advance(700);
+  const show = connect({ ...WHERE, token: "a.b.c", environment: { ...world.environment, socket } });
+  await settle();
+  assert.equal(show.serverNow(), say.T0 + 700);
+});
