@@ -23,6 +23,8 @@ export type DisconnectReason =
   /** The token is not for this show. */
   | "forbidden"
   | "no_such_show"
+  /** The browser opens no such socket: the server's address is none, or a page that came over https names one of http. */
+  | "unusable_address"
   /** `close()` was called. */
   | "by_caller";
 
@@ -79,6 +81,7 @@ export function nextStep(reason: DisconnectReason, failures: number, reconnectMs
   switch (reason) {
     case "forbidden":
     case "no_such_show":
+    case "unusable_address":
     case "by_caller":
       return { do: "stop" };
     case "bad_token":

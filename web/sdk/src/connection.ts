@@ -1,6 +1,6 @@
-import { protocolsFor } from "./address.js";
+import { isSendable, protocolsFor } from "./address.js";
 import { type DisconnectReason, nextStep, WAIT_MAX_MS } from "./backoff.js";
-import type { Cancel, Environment } from "./environment.js";
+import type { Cancel, Environment, SocketLike } from "./environment.js";
 import { ShowcartError } from "./errors.js";
 import { Line } from "./line.js";
 import { type Observable, type Unsubscribe, Value } from "./observable.js";
@@ -125,7 +125,16 @@ export class Connection {
 
   #open(token: string | null): void {
     const { environment, url } = this.#options;
-    const line: Line = new Line(environment.socket(url(), protocolsFor(token)), environment.clock, {
+    // What no socket can carry is no token, and the server would say the same.
+    if (token !== null && !isSendable(token)) return this.#failed("bad_token", token);
+    let socket: SocketLike;
+    try {
+      socket = environment.socket(url(), protocolsFor(token));
+    } catch (error) {
+      environment.reportError(error);
+      return this.close("unusable_address");
+    }
+    const line: Line = new Line(socket, environment.clock, {
       hello: (hello, at) => this.#opened(line, hello, at),
       message: (message, at) => {
         if (this.#current?.line === line) this.#heard(message, at);

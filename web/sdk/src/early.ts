@@ -31,7 +31,7 @@ export interface EarlyOptions extends Pick<ShowOptions, "server" | "showId" | "e
 export function openEarly({ server, showId, token, environment }: EarlyOptions): Environment["socket"] {
   const { socket: open, storage, clock, reportError } = { ...defaultEnvironment(), ...environment };
   const url = liveAddress(server, showId);
-  const protocols = protocolsFor(token ?? keptGuest(server, new Storage(storage)));
+  const protocols = protocolsFor(token?.trim() ?? keptGuest(server, new Storage(storage)));
   let early: EarlySocket | null = null;
   try {
     early = new EarlySocket(open(url, protocols), clock, reportError);

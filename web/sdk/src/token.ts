@@ -29,7 +29,8 @@ export class Tokens {
 
   /** `server` is the address whose guest this is. */
   constructor(given: string | TokenFunction | null, server: string, storage: Storage, now: () => Millis) {
-    this.#given = given;
+    // A file may end in a line break, which no token has.
+    this.#given = typeof given === "string" ? given.trim() : given;
     this.#storage = storage;
     this.#server = server;
     this.#now = now;
@@ -77,7 +78,6 @@ export class Tokens {
 async function ask(given: TokenFunction): Promise<string> {
   const token: unknown = await given();
   if (typeof token !== "string") throw new ShowcartError("no_token", "The token function gave no text.");
-  // A file or an answer may end in a line break, which no token has.
   return token.trim();
 }
 

@@ -65,7 +65,7 @@ test("what cannot be opened early is told by whoever connects", async () => {
     world.errors.map((it) => (it as Error).message),
     ["no address"],
   );
-  assert.equal(show.connection.get().status, "waiting");
+  assert.deepEqual(show.connection.get(), { status: "closed", reason: "unusable_address" });
 });
 
 test("what came early counts from when it came, so that the clock is not behind by what the program took to load", async () => {

@@ -381,6 +381,18 @@ test("a token function that gives no text has given no token; a line break is no
   assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.good"]);
 });
 
+test("a token that no socket can carry is a bad one, and an address that none can have is said", async () => {
+  for (const token of ["a token", "tøken", "two\nlines", ""]) {
+    const { world, show } = await watch({ token });
+    assert.deepEqual(show.connection.get(), { status: "closed", reason: "bad_token" }, token);
+    assert.equal(world.sockets.length, 0);
+  }
+  const { world } = await watch({ token: " a.b.c\n" });
+  assert.deepEqual(world.socket.protocols, ["showcart.v1", "token.a.b.c"]);
+  const odd = await watch({ showId: "shw_1 #2/?" });
+  assert.equal(odd.world.socket.url, "wss://live.shop.example/v1/shows/shw_1%20%232%2F%3F/live");
+});
+
 test("a token function that never answers is given up", async () => {
   const { world, statuses } = await watch({ token: () => new Promise<string>(() => {}) });
   await world.clock.advance(30_000);
