@@ -1,5 +1,5 @@
 import { isSendable, protocolsFor } from "./address.js";
-import { type DisconnectReason, nextStep, WAIT_MAX_MS } from "./backoff.js";
+import { type DisconnectReason, mayCutShort, nextStep, WAIT_MAX_MS } from "./backoff.js";
 import type { Cancel, Environment, SocketLike } from "./environment.js";
 import { ShowcartError } from "./errors.js";
 import { Line } from "./line.js";
@@ -14,7 +14,8 @@ import { within } from "./waiting.js";
  * - `connecting`: a connection is being made; `reason` says why there is none, and is null at the first try.
  * - `open`: what happens is told; `role` is what the token allows.
  * - `waiting`: it is tried again at `retryAt`, in milliseconds since 1970 by the device's clock.
- * - `offline`: the device says that it has no network.
+ * - `offline`: the device says that it has no network. Some say so wrongly: then it is `open` again with the next word
+ *   of the server, and nothing was missed.
  * - `closed`: it is not tried again.
  */
 export type ConnectionState =
@@ -33,6 +34,8 @@ export interface ConnectionOptions {
   /** What is heard comes with the moment of the monotonic clock at which it arrived. */
   readonly opened: (hello: Hello, at: number) => void;
   readonly message: (message: ServerMessage, at: number) => void;
+  /** There is no line any more. */
+  readonly lost: () => void;
 }
 
 /** A connection that has lasted so long was a good one: what fails later begins to count anew. */
@@ -47,13 +50,15 @@ export class Connection {
   readonly #state: Value<ConnectionState>;
   readonly #unsubscribe: Unsubscribe[];
   /** The line that is listened to. */
-  #current: { readonly line: Line; readonly openedAt: number } | null = null;
+  #current: { readonly line: Line; readonly openedAt: number; readonly role: Role } | null = null;
   /** The line that is being opened, perhaps beside one that still works. */
   #next: Line | null = null;
   /** Tells a dial that it has been overtaken while it waited for a token. */
   #dials = 0;
   #isDialing = false;
   #failures = 0;
+  /** Since when there has been no good connection; what did not last was none. */
+  #outageSince: number;
   #reconnectMs = RECONNECT_MS;
   #lastReason: DisconnectReason | null = null;
   #cancelRetry: Cancel | null = null;
@@ -61,6 +66,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     const { signals, reportError } = options.environment;
     this.#options = options;
+    this.#outageSince = options.environment.clock.monotonic();
     this.#state = new Value<ConnectionState>({ status: "connecting", reason: null }, reportError);
     this.#unsubscribe = [
       signals.listen("online", () => this.#online()),
@@ -97,6 +103,7 @@ export class Connection {
     this.#current = null;
     this.#next = null;
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#options.lost();
     this.#state.set({ status: "closed", reason });
   }
 
@@ -107,9 +114,12 @@ export class Connection {
     this.#next?.close();
     this.#next = null;
     this.#isDialing = true;
-    if (this.#current === null) this.#state.set({ status: "connecting", reason: this.#lastReason });
+    const { environment, tokens } = this.#options;
+    if (this.#current === null) {
+      const isOnline = environment.signals.isOnline();
+      this.#state.set(isOnline ? { status: "connecting", reason: this.#lastReason } : { status: "offline" });
+    }
     try {
-      const { environment, tokens } = this.#options;
       const late = () => new ShowcartError("no_token", "The token function took too long.");
       const token = await within(environment.clock, TOKEN_MS, tokens.current(), late);
       if (dial !== this.#dials) return;
@@ -147,7 +157,7 @@ export class Connection {
   #opened(line: Line, hello: Hello, at: number): void {
     // Only now: until here the line before went on telling what happened.
     this.#current?.line.close();
-    this.#current = { line, openedAt: this.#options.environment.clock.monotonic() };
+    this.#current = { line, openedAt: this.#options.environment.clock.monotonic(), role: hello.role };
     this.#next = null;
     this.#cancelRetry?.();
     this.#cancelRetry = null;
@@ -159,16 +169,24 @@ export class Connection {
   }
 
   #heard(message: ServerMessage, at: number): void {
+    // The device was wrong, or has its network back.
+    if (this.#state.get().status === "offline" && this.#current !== null) {
+      this.#state.set({ status: "open", role: this.#current.role });
+    }
     if (message.type === "bye") this.#retryIn(message.delay_ms);
     else this.#options.message(message, at);
   }
 
   #ended(line: Line, reason: DisconnectReason, token: string | null): void {
     if (this.#current?.line === line) {
-      const lasted = this.#options.environment.clock.monotonic() - this.#current.openedAt;
-      if (lasted >= STABLE_MS) this.#failures = 0;
+      const now = this.#options.environment.clock.monotonic();
+      if (now - this.#current.openedAt >= STABLE_MS) {
+        this.#failures = 0;
+        this.#outageSince = now;
+      }
       this.#current = null;
       this.#lastReason = reason;
+      this.#options.lost();
       if (this.#next !== null || this.#isDialing) this.#state.set({ status: "connecting", reason });
       else this.#failed(reason, token);
     } else if (this.#next === line) {
@@ -181,11 +199,11 @@ export class Connection {
   #failed(reason: DisconnectReason, token: string | null): void {
     this.#failures += 1;
     this.#lastReason = reason;
-    const step = nextStep(reason, this.#failures, this.#reconnectMs);
+    const { clock, random } = this.#options.environment;
+    const step = nextStep(reason, this.#failures, this.#reconnectMs, clock.monotonic() - this.#outageSince);
     if (step.do === "stop") return this.close(reason);
     if (step.do === "renew") return void this.#renew(reason, token);
-    const ms = step.atLeastMs + this.#options.environment.random() * (step.upToMs - step.atLeastMs);
-    this.#wait(reason, ms);
+    this.#wait(reason, step.atLeastMs + random() * (step.upToMs - step.atLeastMs));
   }
 
   #wait(reason: DisconnectReason, ms: number): void {
@@ -229,24 +247,44 @@ export class Connection {
   }
 
   #online(): void {
-    if (this.#current !== null) return this.#current.line.probe();
-    if (this.#next !== null || this.#isDialing) return;
+    if (this.#current !== null) {
+      this.#current.line.probe();
+      // It may be another network, in which the old line is dead without knowing: unless it gives a sign of life, a new
+      // one is opened beside it.
+      this.#cancelRetry ??= this.#options.environment.clock.after(this.#soon(), () => {
+        this.#cancelRetry = null;
+        if (this.#state.get().status === "offline") void this.#dial();
+      });
+      return;
+    }
+    if (this.#isDialing) return;
+    // Also when a socket is on its way: what was begun without a network may take its time to notice.
     this.#failures = 0;
-    // Everybody in a hall is online again in the same second.
-    this.#wait("network", this.#options.environment.random() * this.#reconnectMs);
+    this.#wait("network", this.#soon());
   }
 
   #offline(): void {
     // It may be a false alarm, as with a server on the same machine: the line is asked.
-    if (this.#current !== null) this.#current.line.probe();
-    else if (this.#state.get().status === "waiting") this.#wait("network", 0);
+    this.#current?.line.probe();
+    if (this.#current === null && this.#next === null && !this.#isDialing) this.#wait("network", 0);
+    else this.#state.set({ status: "offline" });
   }
 
   #visible(): void {
     this.#current?.line.check();
     this.#current?.line.probe();
     const state = this.#state.get();
-    // The timer for it may have been slowed down.
-    if (state.status === "waiting" && this.#options.environment.clock.now() >= state.retryAt) void this.#dial();
+    // Whoever slept may not have heard that there is a network again.
+    if (state.status === "offline" && this.#options.environment.signals.isOnline()) return this.#online();
+    if (state.status !== "waiting") return;
+    const left = state.retryAt - this.#options.environment.clock.now();
+    // The timer for it may have been slowed down; and somebody looks now.
+    if (left <= 0) void this.#dial();
+    else if (mayCutShort(state.reason)) this.#wait(state.reason, Math.min(left, this.#soon()));
+  }
+
+  /** Everybody in a hall is online again in the same second. */
+  #soon(): number {
+    return this.#options.environment.random() * Math.min(this.#reconnectMs, WAIT_MAX_MS);
   }
 }

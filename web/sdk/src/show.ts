@@ -108,6 +108,7 @@ export class Show {
       url: () => this.#url(),
       opened: (hello, at) => this.#opened(hello, at),
       message: (message, at) => this.#heard(message, at),
+      lost: () => this.#quiet(),
     });
     this.#sampler = new TimeSampler(environment.clock, (echo) => this.#connection.send({ type: "time", echo }));
     this.#renewal = new Renewal({
@@ -147,7 +148,6 @@ export class Show {
     this.sandbox = new Sandbox(environment, this.checkout);
 
     this.#connection.state.subscribe(({ status }) => {
-      if (status !== "open") this.#quiet();
       if (status === "closed") this.#ended();
     });
     this.#connection.start();

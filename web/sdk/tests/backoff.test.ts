@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { nextStep, reasonOf, WAIT_MAX_MS } from "./sdk.js";
+import { type DisconnectReason, nextStep, reasonOf, WAIT_MAX_MS } from "./sdk.js";
 
 test("what follows a close code", () => {
   const table: [code: number, reason: string, after: string][] = [
@@ -23,18 +23,41 @@ test("what follows a close code", () => {
     [4201, "network", "0 to 1000"],
   ];
   for (const [code, reason, after] of table) {
-    const step = nextStep(reasonOf(code), 1, 1_000);
+    const step = nextStep(reasonOf(code), 1, 1_000, 0);
     const told = step.do === "wait" ? `${step.atLeastMs} to ${step.upToMs}` : step.do;
     assert.deepEqual([reasonOf(code), told], [reason, after], `close code ${code}`);
   }
 });
 
-test("each failure doubles the wait, up to a cap", () => {
-  const waits = [1, 2, 3, 4, 5, 6, 100].map((failures) => {
-    const step = nextStep("network", failures, 1_000);
-    return step.do === "wait" ? step.upToMs : null;
-  });
-  assert.deepEqual(waits, [1_000, 2_000, 4_000, 8_000, 16_000, WAIT_MAX_MS, WAIT_MAX_MS]);
+const longest = (reason: DisconnectReason, failures: number, outageMs: number, reconnectMs = 1_000) => {
+  const step = nextStep(reason, failures, reconnectMs, outageMs);
+  return step.do === "wait" ? step.upToMs : null;
+};
+
+test("each failure doubles the wait, up to what the length of the outage allows", () => {
+  const waits = (outageMs: number) => [1, 2, 3, 4, 5, 6, 100].map((failures) => longest("network", failures, outageMs));
+  assert.deepEqual(waits(17_000), [1_000, 2_000, 4_000, 4_000, 4_000, 4_000, 4_000]);
+  assert.deepEqual(waits(60_000), [1_000, 2_000, 4_000, 4_000, 4_000, 4_000, 4_000]);
+  assert.deepEqual(waits(180_000), [1_000, 2_000, 4_000, 8_000, 12_000, 12_000, 12_000]);
+  assert.deepEqual(waits(3_600_000), [1_000, 2_000, 4_000, 8_000, 16_000, WAIT_MAX_MS, WAIT_MAX_MS]);
+});
+
+test("a server that cannot read is back as soon; a client that was too slow waits longer each time", () => {
+  assert.deepEqual(
+    [1, 2, 3].map((failures) => longest("unavailable", failures, 17_000)),
+    [4_000, 4_000, 4_000],
+  );
+  assert.deepEqual(
+    [1, 2, 3].map((failures) => longest("too_slow", failures, 17_000)),
+    [4_000, 8_000, 16_000],
+  );
+});
+
+test("a server that wants its crowd spread over more time has it so", () => {
+  assert.deepEqual(
+    [1, 2].map((failures) => longest("network", failures, 0, 12_000)),
+    [12_000, 12_000],
+  );
 });
 
 test("every close code, entry and problem of the socket's schema is known here", () => {

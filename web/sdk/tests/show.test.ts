@@ -286,7 +286,7 @@ test("waits grow with each failure, and begin anew after a connection that laste
     while (world.sockets.length === sockets) await world.clock.advance(100);
     waits.push(Math.round((world.clock.monotonic() - before) / 1_000));
   }
-  assert.deepEqual(waits, [1, 2, 4, 8, 16, 30, 30]);
+  assert.deepEqual(waits, [1, 2, 4, 4, 4, 4, 4]);
   world.socket.hear(say.hello({ resumed: true }));
   await world.clock.advance(10_000);
   world.socket.end();
@@ -494,14 +494,120 @@ test("without a network it waits for one; with one it is there at once", async (
   assert.equal(world.sockets.length, 2);
 });
 
-test("a false alarm about the network changes nothing", async () => {
+test("an outage of 17 s is over 4 s after the server is back, at the latest; one of an hour is not asked about all the time", async () => {
+  const { world, show } = await joined();
+  await world.clock.advance(10_000);
+  world.socket.hear(say.frame(10, 10));
+  world.chance = 0.999;
+  const fails = async (ms: number): Promise<number> => {
+    const end = world.clock.monotonic() + ms;
+    let tries = 0;
+    while (world.clock.monotonic() < end) {
+      const sockets = world.sockets.length;
+      if (show.connection.get().status !== "waiting") world.socket.end();
+      await world.clock.advance(100);
+      tries += world.sockets.length - sockets;
+    }
+    return tries;
+  };
+  await fails(17_000);
+  const sockets = world.sockets.length;
+  await world.clock.advance(4_000);
+  assert.ok(world.sockets.length > sockets);
+  world.socket.end();
+  world.clock.lapse(3_600_000);
+  await fails(100_000);
+  const tries = await fails(300_000);
+  assert.ok(tries <= 11, `${tries} tries in five minutes`);
+});
+
+test("a line that opens and breaks, again and again, is one long outage", async () => {
+  const { world } = await joined();
+  world.chance = 0.999;
+  await world.clock.advance(10_000);
+  let tries = 0;
+  for (let step = 0; step < 6_000; step += 1) {
+    const sockets = world.sockets.length;
+    world.socket.hear(say.hello());
+    world.socket.end();
+    await world.clock.advance(100);
+    tries += world.sockets.length - sockets;
+  }
+  assert.ok(tries < 60, `${tries} tries in ten minutes`);
+});
+
+test("a device that is offline says so at once, also with a line that does not know it yet", async () => {
+  const { world, statuses } = await joined();
+  world.isOnline = false;
+  world.signal("offline");
+  assert.equal(statuses().at(-1), "offline");
+  // Another network: the old line does not answer, and its end is not waited for.
+  world.isOnline = true;
+  world.signal("online");
+  await world.clock.advance(500);
+  assert.equal(world.sockets.length, 2);
+  world.socket.hear(say.hello({ resumed: true }));
+  assert.deepEqual(statuses(), ["connecting", "open", "offline", "open"]);
+  assert.equal(world.sockets[0]?.isClosed, true);
+  await world.clock.advance(2_000);
+  assert.equal(world.socket.saidOf("time").length, 3, "the clock is asked for on the new line");
+});
+
+test("a line that answers after an alarm stays the one", async () => {
+  const { world, statuses } = await joined();
+  world.isOnline = false;
+  world.signal("offline");
+  world.isOnline = true;
+  world.signal("online");
+  world.socket.hear(say.frame(10, 10));
+  await world.clock.advance(5_000);
+  assert.equal(world.sockets.length, 1);
+  assert.deepEqual(statuses(), ["connecting", "open", "offline", "open"]);
+});
+
+test("who comes without a network reads so, and is there soon after it", async () => {
+  const world = new World();
+  world.isOnline = false;
+  const { statuses } = await watch({}, world);
+  assert.equal(statuses().at(-1), "offline");
+  // This socket was begun without a network, and takes its time to notice.
+  world.isOnline = true;
+  world.signal("online");
+  await world.clock.advance(500);
+  assert.equal(world.sockets.length, 2);
+  assert.equal(world.sockets[0]?.isClosed, true);
+});
+
+test("a tab that comes to the front does not wait to the end; where the server wants a pause, it does", async () => {
+  for (const [code, tries] of [
+    [1006, 1],
+    [4103, 1],
+    [4110, 0],
+  ] as const) {
+    const { world } = await joined();
+    world.chance = 0.999;
+    for (let failure = 0; failure < 5; failure += 1) {
+      world.socket.end(code);
+      const sockets = world.sockets.length;
+      while (failure < 4 && world.sockets.length === sockets) await world.clock.advance(500);
+    }
+    const sockets = world.sockets.length;
+    world.chance = 0.5;
+    world.signal("visible");
+    await world.clock.advance(500);
+    assert.equal(world.sockets.length - sockets, tries, `after ${code}`);
+  }
+});
+
+test("a false alarm about the network is taken back with the first word, on the same line", async () => {
   const { world, statuses } = await joined();
   world.isOnline = false;
   world.signal("offline");
   const probe = world.socket.saidOf("time").at(-1);
   world.socket.hear({ type: "time", t: say.T0, echo: probe?.echo });
   await world.clock.advance(6_000);
-  assert.deepEqual(statuses(), ["connecting", "open"]);
+  assert.deepEqual(statuses(), ["connecting", "open", "offline", "open"]);
+  assert.equal(world.sockets.length, 1);
 });
 
 test("a show that was closed is silent", async () => {
