@@ -179,3 +179,59 @@ test("nothing flows over at 320 px, and what is shown can be reached", { timeout
     await context.close();
   }
 });
+
+test("a poll of six choices leaves room on a small phone: what is announced, and the way to all products", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const rug = await host.product({ sku: "six", title: "Runner", price_minor: 12_345_600 });
+  await host.pin(rug, 0);
+  await host.banner("Free shipping until midnight");
+  await host.timer("Next: the jug", 60_000);
+  const choices = ["Ochre", "Moss green, matt", "Plain white", "Indigo, twice dipped", "Terracotta", "Unbleached"];
+  await host.poll("Which of these six comes next?", choices);
+  const options = { ...SMALL, viewport: { width: 320, height: 568 }, reducedMotion: "reduce" as const };
+  const { page, context, complaints } = await viewer(stage, host.showId, { subject: "six", options });
+  await page.locator("[data-poll]").waitFor();
+  /** Whether the middle of it is what a finger would meet. */
+  const isOnTop = (selector: string) =>
+    page.locator(selector).evaluate((element) => {
+      const { left, top, width, height } = element.getBoundingClientRect();
+      const met = (element.getRootNode() as ShadowRoot).elementFromPoint(left + width / 2, top + height / 2);
+      return met !== null && element.contains(met);
+    });
+  for (const selector of [".banner", ".timer", ".bar .button"]) assert.ok(await isOnTop(selector), `${selector} is covered`);
+  const { height } = (await page.locator("[data-poll]").boundingBox()) ?? { height: Number.NaN };
+  assert.ok(height <= 0.6 * 568 + 1, `the poll is ${height} px high`);
+  // The last one is reached, by whatever scrolls, and voted for.
+  await page.getByRole("button", { name: "Unbleached" }).click();
+  await page.locator("[data-poll] .choice.mine", { hasText: "Unbleached" }).getByText("100%").waitFor();
+  await offer(page, rug).getByRole("button", { name: /^Buy/ }).click();
+  await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test("a large amount and a long name are not cut while they enter", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const title = "Donaudampfschifffahrtsgesellschaftskapitänsmütze";
+  const rug = await host.product({ sku: "cut", title, price_minor: 9_999_900, compare_at_minor: 23_456_700 });
+  for (const width of [320, 390]) {
+    const options = { ...SMALL, viewport: { width, height: 640 } };
+    const { page, context } = await viewer(stage, host.showId, { options });
+    await host.pin(rug, 8_000);
+    await page.locator("showcart-offer.entrance").waitFor();
+    const { amount, line, article, clipped } = await offer(page, rug).evaluate((it) => {
+      const [price, name] = [it.querySelector("showcart-price"), it.querySelector(".title")];
+      const shown = price?.shadowRoot?.querySelector(".amount");
+      if (shown == null || name === null) throw new Error("there is no amount");
+      const size = Number.parseFloat(getComputedStyle(shown).fontSize);
+      const { right, height } = shown.getBoundingClientRect();
+      const { scrollHeight, clientHeight } = name;
+      return { amount: right, line: height / size, article: it.getBoundingClientRect().right, clipped: scrollHeight > clientHeight + 1 };
+    });
+    assert.ok(amount <= article, `the amount ends at ${amount}, its tag at ${article}`);
+    assert.ok(line < 1.6, "the amount stays on one line");
+    assert.equal(clipped, false, "the name is shown whole");
+    await host.unpin();
+    await context.close();
+  }
+});

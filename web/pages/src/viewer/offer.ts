@@ -52,7 +52,7 @@ export class Offer extends LitElement {
       .words { display: grid; gap: 3px; min-width: 0; align-self: center; }
       .title {
         font-size: var(--sc-size-2); line-height: 1.25; overflow-wrap: anywhere;
-        display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; text-wrap: pretty;
+        display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; text-wrap: pretty;
       }
       .variant { font-weight: 400; color: var(--sc-quiet); }
       .left { font-size: var(--sc-size-1); font-weight: 700; font-variant-numeric: tabular-nums; color: var(--sc-quiet); }
@@ -86,26 +86,29 @@ export class Offer extends LitElement {
         .row .act { min-width: 64px; }
         .row:not(.long) .act .button { padding-inline: var(--sc-2); white-space: normal; }
         article.mini showcart-picture { display: none; }
+        .tag.entrance { grid-template-columns: 72px minmax(0, 1fr); }
+        .tag.entrance .title { font-size: var(--sc-size-3); -webkit-line-clamp: 4; }
         .mini { grid-template-columns: minmax(0, 1fr) auto; }
       }
 
       .mini { padding-block: var(--sc-2); }
       .mini showcart-picture { width: 48px; align-self: center; }
       .mini .words { gap: 1px; }
-      .mini .title { -webkit-line-clamp: 1; }
+      .mini .title { -webkit-line-clamp: 2; }
       .mini:not(.long) .act { grid-template-columns: auto auto; align-items: center; gap: var(--sc-2); }
       .mini .time .label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
       .mini .time showcart-countdown { font-size: var(--sc-size-3); }
 
       .row { padding: var(--sc-3) 0; }
       .row showcart-picture { width: 56px; }
+      .row .title { -webkit-line-clamp: 6; }
       .row .time { justify-items: stretch; text-align: right; }
       .row .time showcart-countdown { font-size: var(--sc-size-3); }
 
       .entrance { grid-template-columns: minmax(96px, 34%) minmax(0, 1fr); align-items: stretch; padding-block: var(--sc-4); padding-right: var(--sc-4); }
       .entrance showcart-picture { width: 100%; }
       .entrance .words { gap: var(--sc-2); align-content: center; }
-      .entrance .title { font-size: var(--sc-size-4); line-height: 1.12; letter-spacing: -0.015em; -webkit-line-clamp: 3; }
+      .entrance .title { font-size: var(--sc-size-4); line-height: 1.12; letter-spacing: -0.015em; -webkit-line-clamp: 4; }
       .entrance .act { grid-column: 1 / -1; grid-template-columns: 1fr; }
       .entrance .act:has(.time) { grid-template-columns: auto 1fr; align-items: center; gap: var(--sc-4); }
       .entrance .time { justify-items: start; }

@@ -9,6 +9,9 @@ import { texts } from "../texts/en.js";
 import { icons } from "./icons.js";
 import type { Room } from "./room.js";
 
+/** From so many choices on they do not go below each other on a narrow screen. */
+const MANY = 5;
+
 /** A poll: one tap votes, and then the bars say how it stands; closed, its result. */
 export class Poll extends LitElement {
   static override properties = {
@@ -56,6 +59,17 @@ export class Poll extends LitElement {
       .name svg { flex: none; width: 16px; height: 16px; }
       .share { font-size: var(--sc-size-3); }
       footer { display: flex; flex-wrap: wrap; gap: 0 var(--sc-3); justify-content: space-between; font-size: var(--sc-size-1); color: var(--sc-quiet); }
+      /* Many choices on a narrow screen: two beside each other, and what is still too much scrolls by itself. */
+      @container (max-width: 480px) {
+        section { max-height: max(60dvh, 240px); grid-template-rows: auto minmax(0, 1fr) auto; }
+        ol { overflow-y: auto; overscroll-behavior: contain; scrollbar-width: thin; margin: 0 -4px; padding: 0 4px; }
+        .many h3 { font-size: var(--sc-size-2); }
+        .many ol { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+        .many .choice { height: 100%; padding: 4px var(--sc-2); align-content: center; }
+        .many .name { grid-column: 1 / -1; }
+        .many .choice showcart-meter { grid-area: 2 / 1; }
+        .many .share { grid-area: 2 / 2; font-size: var(--sc-size-1); line-height: 1.1; }
+      }
       .verdict { font-weight: 700; color: var(--sc-money-text); }
       .dismiss { margin: -10px -14px -10px 0; }
     `,
@@ -74,7 +88,7 @@ export class Poll extends LitElement {
     const live = this.#tally.to(poll.poll_id, () => room.show.gauge(`poll:${poll.poll_id}`));
     const tally: Tally = result ?? live ?? { counts: [], total: 0 };
     const showsBars = result !== null || this.voted !== undefined || room.role === "guest" || room.role === "host";
-    return html`<section data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
+    return html`<section class=${poll.choices.length >= MANY ? "many" : ""} data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
       <header>
         <h3>${poll.question}</h3>
         ${

@@ -126,6 +126,10 @@ export class ShowcartShow extends LitElement {
     super.connectedCallback();
     this.#measure();
     this.#resized.observe(this);
+    void this.updateComplete.then(() => {
+      const top = this.renderRoot.querySelector(".top");
+      if (top !== null && this.isConnected) this.#resized.observe(top);
+    });
     if (this.hasUpdated) this.#open();
   }
 
@@ -465,6 +469,9 @@ export class ShowcartShow extends LitElement {
   }
 
   #measure(): void {
+    // What is announced stays readable above what is on screen.
+    const [app, top] = [this.renderRoot.querySelector<HTMLElement>(".app"), this.renderRoot.querySelector(".top")];
+    if (app !== null && top !== null) app.style.setProperty("--top", `${Math.ceil(top.getBoundingClientRect().height)}px`);
     this.layout = this.getBoundingClientRect().width >= WIDE_PX ? "wide" : "narrow";
     if (this.layout === "wide") this.#dialog("lineup")?.close();
   }
@@ -515,7 +522,7 @@ export class ShowcartShow extends LitElement {
           room === null || scene === null
             ? nothing
             : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">${this.#now(scene, room)}</div>
-              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : nothing}`
+              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : this.#bar(scene, room)}`
         }
         ${this.#refusal()}
       </div>
@@ -638,7 +645,7 @@ export class ShowcartShow extends LitElement {
           ></showcart-offer>`
       }
       ${pin === null && sales.length === 0 && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
-      ${isWide ? this.#orders(scene, room) : this.#bar(scene, room)}`;
+      ${isWide ? this.#orders(scene, room) : nothing}`;
   }
 
   #dismissResult(): void {
