@@ -138,3 +138,20 @@ test("a policy that does not name the server's socket is said instead of the sho
   );
   await context.close();
 });
+
+test("a page that names no show, and a token that is none, are told what is wrong", { timeout: 60_000 }, async () => {
+  const { browser, files, server } = stage;
+  const host = await Host.open(server);
+  const nameless = await visit(browser, address(files.url, "/embed", { server: server.url }), DESKTOP);
+  await nameless.page.getByRole("alert").getByText("This page does not say which show to open.").waitFor();
+  assert.equal(await nameless.page.getByText("Connecting…").count(), 0);
+  for (const path of ["/embed", "/"]) {
+    const words = { server: server.url, show: host.showId, token: "not a token" };
+    const { page, context, complaints } = await visit(browser, address(files.url, path, words), DESKTOP);
+    await page.getByRole("alert").getByText("Your sign-in is not valid.").waitFor();
+    assert.equal(await page.getByText("Connecting…").count(), 0);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  }
+  await nameless.context.close();
+});
