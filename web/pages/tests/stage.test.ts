@@ -235,3 +235,93 @@ test("a large amount and a long name are not cut while they enter", { timeout: 6
     await context.close();
   }
 });
+
+test("marks that turn letters around turn nobody else's, and a name from the right stays with itself", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server, { title: "\u202EAutumn" });
+  // Overrides that are never closed, and ends of isolates that were never begun.
+  const evil = "\u202E\u2069\u2067Lamp";
+  const lamp = await host.product({ sku: "rlo", title: evil, variant: "\u202EOchre", price_minor: 8900 });
+  const arabic = await host.product({ sku: "rtl", title: "مصباح", variant: "XL", price_minor: 8900 });
+  await host.pin(lamp, 0);
+  const sales = [await host.sale(lamp, { cap: 9, price_minor: 6200 }), await host.sale(arabic, { cap: 9, price_minor: 6100 })];
+  for (const sale of sales) await host.buy("rita", sale);
+  await host.banner(evil, { link: "https://shop.example/" });
+  await host.banner(evil);
+  await host.timer(evil, 60_000);
+  const { page, context } = await viewer(stage, host.showId, { subject: "rita" });
+  const poll = await host.poll(evil, [evil, "Moss"]);
+  await page.getByRole("button", { name: "Lamp", exact: true }).click();
+  await page.locator("[data-poll] .choice.mine", { hasText: "Lamp" }).waitFor();
+  /** Pairs of neighbours that stand the wrong way round: everything here but the Arabic name is written from the left. */
+  const turned = () =>
+    page.evaluate(() => {
+      const wrong: string[] = [];
+      let seen = 0;
+      const look = (root: Node) => {
+        const shadow = root instanceof Element ? root.shadowRoot : null;
+        for (const child of [...(shadow?.childNodes ?? []), ...root.childNodes]) look(child);
+        if (!(root instanceof Text) || root.parentElement?.closest("style") != null) return;
+        for (const { index } of root.data.matchAll(/[a-z](?=[a-z])/gi)) {
+          const [one, other] = [0, 1].map((step) => {
+            const range = document.createRange();
+            range.setStart(root, index + step);
+            range.setEnd(root, index + step + 1);
+            return range.getBoundingClientRect();
+          });
+          if (one === undefined || other === undefined || one.width === 0 || one.top !== other.top) continue;
+          seen += 1;
+          if (one.left > other.left) wrong.push(root.data);
+        }
+      };
+      look(document.body);
+      return { wrong, seen };
+    });
+  const first = await turned();
+  assert.ok(first.seen > 30);
+  assert.deepEqual(first.wrong, []);
+  await host.closePoll(poll);
+  await page.getByText("Lamp wins").first().waitFor();
+  assert.deepEqual((await turned()).wrong, []);
+  assert.equal(await page.title(), "Autumn");
+  await page.getByRole("button", { name: /All products/ }).click();
+  await page.locator(".orders li").nth(1).waitFor();
+  assert.deepEqual((await turned()).wrong, []);
+  await page.locator(".orders").getByText("مصباح").waitFor();
+  await context.close();
+});
+
+test("in a line-up of 60 products, what is on screen is one tap away", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const products: string[] = [];
+  for (let number = 1; number <= 60; number += 1)
+    products.push(await host.product({ sku: `many-${number}`, title: `Product ${number}`, price_minor: 100 * number }));
+  const { page, context, complaints } = await viewer(stage, host.showId, { subject: "mia", options: SMALL });
+  await host.pin(String(products[46]), 0);
+  await offer(page, String(products[46])).waitFor();
+  await page.getByRole("button", { name: /All products/ }).click();
+  const row = page.getByRole("dialog").getByRole("article", { name: "Product 47" });
+  await row.waitFor();
+  assert.equal(await row.evaluate((it) => it.getBoundingClientRect().top > innerHeight), true);
+  const way = page.getByRole("button", { name: "On screen now" });
+  await way.waitFor();
+  const tookMs = await way.evaluate(
+    (button) =>
+      new Promise<number>((resolve) => {
+        const start = performance.now();
+        (button as HTMLElement).click();
+        requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - start)));
+      }),
+  );
+  assert.ok(tookMs < 250, `it took ${Math.round(tookMs)} ms`);
+  const at = await row.evaluate((it) => {
+    const { top, bottom } = it.getBoundingClientRect();
+    return { top, bottom, height: innerHeight, isFocused: (it.getRootNode() as ShadowRoot).activeElement === it };
+  });
+  assert.ok(at.top > 0 && at.bottom < at.height, JSON.stringify(at));
+  assert.equal(at.isFocused, true);
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
+  assert.deepEqual(complaints, []);
+  await context.close();
+});

@@ -103,6 +103,7 @@ export const en = {
     short: "All products",
     empty: "The line-up is empty.",
     onAir: "On screen",
+    toPinned: "On screen now",
     close: "Close",
   },
 

@@ -61,7 +61,7 @@ export class Checkout extends LitElement {
         const product = productOf(this.scene, line);
         return html`<div class="line">
           <showcart-picture .src=${product?.image_url ?? null}></showcart-picture>
-          <div><p class="title">${product === null ? nothing : nameOf(product)}</p><p class="quiet figures">${texts.checkout.quantity(count(line.quantity))}</p></div>
+          <div><p class="title" dir="auto">${product === null ? nothing : nameOf(product)}</p><p class="quiet figures">${texts.checkout.quantity(count(line.quantity))}</p></div>
           <span class="figures">${money(line.unit_price_minor * line.quantity, checkout.currency)}</span>
         </div>`;
       })}

@@ -1,5 +1,6 @@
 import type { Card, NewLine, Sale, Units } from "@showcart/sdk";
 import { css, html, LitElement, nothing, type TemplateResult } from "lit";
+import { isolated } from "../design/bidi.js";
 import "../design/countdown.js";
 import { Follow } from "../design/follow.js";
 import { clock, count, money, secondsLeft } from "../design/format.js";
@@ -143,11 +144,11 @@ export class Offer extends LitElement {
     // Words that are longer than "Buy" get a line of their own.
     const isLong = button !== null && button.text.length > 10;
     const classes = `${look === "row" ? "row" : "tag"} ${look} ${isSoldOut ? "sold" : ""} ${isLong ? "long" : ""}`;
-    return html`<article class=${classes} data-offer=${keyOf(wanted)} aria-label=${nameOf(product)}>
+    return html`<article class=${classes} data-offer=${keyOf(wanted)} aria-label=${nameOf(product)} tabindex=${this.onAir ? "-1" : nothing}>
       <showcart-picture .src=${product.image_url}></showcart-picture>
       <div class="words">
         ${this.onAir ? html`<span class="on-air">${texts.lineup.onAir}</span>` : nothing}
-        <h3 class="title">${product.title}${product.variant === null ? nothing : html` <span class="variant">${product.variant}</span>`}</h3>
+        <h3 class="title" dir="auto">${isolated(product.title)}${product.variant === null ? nothing : html` <span class="variant">${isolated(product.variant)}</span>`}</h3>
         <showcart-price
           .minor=${price}
           .was=${was}
@@ -237,7 +238,7 @@ interface Button {
 }
 
 export const nameOf = (product: Card): string =>
-  product.variant === null ? product.title : `${product.title}, ${product.variant}`;
+  [product.title, ...(product.variant === null ? [] : [product.variant])].map(isolated).join(", ");
 
 const isFew = (left: number, sale: Sale | null): boolean => left <= FEW || (sale !== null && left <= sale.cap / 5);
 

@@ -1,5 +1,6 @@
 import type { Poll as OpenPoll, PollResult, Tally } from "@showcart/sdk";
 import { css, html, LitElement, nothing, type TemplateResult } from "lit";
+import { isolated, untwisted } from "../design/bidi.js";
 import "../design/countdown.js";
 import { Follow } from "../design/follow.js";
 import { count, percent } from "../design/format.js";
@@ -90,7 +91,7 @@ export class Poll extends LitElement {
     const showsBars = result !== null || this.voted !== undefined || room.role === "guest" || room.role === "host";
     return html`<section class=${poll.choices.length >= MANY ? "many" : ""} data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
       <header>
-        <h3>${poll.question}</h3>
+        <h3 dir="auto">${untwisted(poll.question)}</h3>
         ${
           result !== null
             ? html`<button class="button icon bare dismiss" aria-label=${texts.poll.dismiss} @click=${() => this.dispatchEvent(new Event("showcart-dismiss"))}>${icons.close}</button>`
@@ -113,7 +114,7 @@ export class Poll extends LitElement {
     const isMine = (this.asking ?? this.voted) === index;
     const share = total === 0 ? 0 : (counts[index] ?? 0) / total;
     const hasWon = this.result?.winner === index;
-    const inside = html`<span class="name">${isMine ? html`${icons.check}<span class="spoken">${texts.poll.yours}: </span>` : nothing}<span>${choice}</span></span>
+    const inside = html`<span class="name">${isMine ? html`${icons.check}<span class="spoken">${texts.poll.yours}: </span>` : nothing}<span dir="auto">${untwisted(choice)}</span></span>
       ${showsBars ? html`<span class="share figures">${percent(share)}</span><showcart-meter .share=${share} .tone=${hasWon ? "money" : "ink"}></showcart-meter>` : nothing}`;
     if (this.result !== null) return html`<li><div class="choice ${hasWon ? "won" : ""}">${inside}</div></li>`;
     const isDead = this.voted !== undefined || this.asking !== null;
@@ -148,6 +149,6 @@ customElements.define("showcart-poll", Poll);
 
 /** How it ended, in words. */
 export function verdict(poll: OpenPoll, { winner, total }: PollResult): string {
-  if (winner !== null) return texts.poll.won(poll.choices[winner] ?? "");
+  if (winner !== null) return texts.poll.won(isolated(poll.choices[winner] ?? ""));
   return total === 0 ? texts.poll.nobody : texts.poll.tied;
 }

@@ -21,6 +21,7 @@ import {
 } from "@showcart/sdk";
 import { html, LitElement, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
+import { isolated, untwisted } from "../design/bidi.js";
 import "../design/countdown.js";
 import { count, money, secondsLeft, shortCount } from "../design/format.js";
 import { base, controls, tokens } from "../design/styles.js";
@@ -45,6 +46,8 @@ const RESULT_MS = 15_000;
 /** A word to the viewer, such as "Order confirmed", stays so long. */
 const NOTICE_MS = 6_000;
 const LOOK_MS = 250;
+/** A line-up of so many products does not fit on a screen. */
+const LONG_LIST = 6;
 /** A page's own script may say a moment later which show it is. */
 const NAMELESS_MS = 1_500;
 
@@ -205,7 +208,7 @@ export class ShowcartShow extends LitElement {
         if (isFirst && scene?.pin != null) this.#enter(scene.pin);
         if (isFirst && scene !== null) {
           this.dispatchEvent(
-            new CustomEvent("showcart-ready", { detail: { title: scene.show.title }, bubbles: true, composed: true }),
+            new CustomEvent("showcart-ready", { detail: { title: untwisted(scene.show.title) }, bubbles: true, composed: true }),
           );
           isFirst = false;
         }
@@ -235,9 +238,9 @@ export class ShowcartShow extends LitElement {
       }),
       show.on("poll.opened", ({ data }) => {
         this.#closed = null;
-        this.#announcer.say(texts.poll.opened(data.question));
+        this.#announcer.say(texts.poll.opened(isolated(data.question)));
       }),
-      show.on("banner.shown", ({ data }) => this.#announcer.say(data.text)),
+      show.on("banner.shown", ({ data }) => this.#announcer.say(isolated(data.text))),
       show.on("poll.closed", ({ data }) => this.#pollClosed(data)),
       onForbidden(this.server, () => {
         console.error(texts.connection.forbiddenByPage(this.server));
@@ -296,7 +299,7 @@ export class ShowcartShow extends LitElement {
     const poll = this.#polls.get(result.poll_id);
     if (poll === undefined) return;
     this.#closed = { poll, result };
-    this.#announcer.say(texts.poll.result(poll.question, verdict(poll, result)));
+    this.#announcer.say(texts.poll.result(isolated(poll.question), verdict(poll, result)));
     this.#later(RESULT_MS, () => {
       if (this.#closed?.result === result) this.#closed = null;
     });
@@ -376,7 +379,7 @@ export class ShowcartShow extends LitElement {
             },
           ];
     this.#announcer.look([
-      ...Object.values(scene.timers).flatMap((it) => one(`${it.overlay_id}:${it.ends_at}`, it.ends_at, it.label)),
+      ...Object.values(scene.timers).flatMap((it) => one(`${it.overlay_id}:${it.ends_at}`, it.ends_at, isolated(it.label))),
       ...Object.values(scene.sales).flatMap((it) => {
         if (it.sold_out) return [];
         if (it.state === "armed") return one(`${it.sale_id}:armed`, it.starts_at, saleStarts(nameOf(it.product)));
@@ -575,7 +578,7 @@ export class ShowcartShow extends LitElement {
         ${repeat(
           Object.values(scene.timers),
           (it) => it.overlay_id,
-          (it) => html`<p class="timer" data-timer=${it.overlay_id}><span>${it.label}</span>
+          (it) => html`<p class="timer" data-timer=${it.overlay_id}><span dir="auto">${untwisted(it.label)}</span>
           <showcart-countdown .until=${it.ends_at} .now=${() => this.#live?.serverNow() ?? 0}></showcart-countdown></p>`,
         )}
         ${this.#notice === null ? nothing : html`<p class="notice ${this.#notice.tone}">${this.#notice.text}</p>`}
@@ -600,10 +603,10 @@ export class ShowcartShow extends LitElement {
   /** Without a picture the show's title is what there is to see; before the show and after it, what to expect. */
   #headline(scene: Scene, hasVideo: boolean): TemplateResult | typeof nothing {
     const { state, title } = scene.show;
-    if (state === "live") return html`<div class="headline"><h1 class=${hasVideo ? "spoken" : ""}>${title}</h1></div>`;
+    if (state === "live") return html`<div class="headline"><h1 class=${hasVideo ? "spoken" : ""} dir="auto">${untwisted(title)}</h1></div>`;
     const [head, text] =
-      state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [title, texts.show.scheduledText];
-    return html`<div class="headline"><h1>${head}</h1><p>${text}</p></div>`;
+      state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [untwisted(title), texts.show.scheduledText];
+    return html`<div class="headline"><h1 dir="auto">${head}</h1><p>${text}</p></div>`;
   }
 
   #now(scene: Scene, room: Room): TemplateResult {
@@ -694,11 +697,24 @@ export class ShowcartShow extends LitElement {
     </ul>`;
   }
 
+  /** In a long list, what is on screen is found by one tap. */
+  #wayToPinned({ pin, lineup }: Scene): TemplateResult | typeof nothing {
+    const id = pin?.product.product_id;
+    if (id === undefined || lineup[id] === undefined || Object.keys(lineup).length < LONG_LIST) return nothing;
+    return html`<button class="button way" @click=${() => this.#showPinned()}>${texts.lineup.toPinned}</button>`;
+  }
+
+  #showPinned(): void {
+    const row = [...this.renderRoot.querySelectorAll<Offer>("dialog#lineup showcart-offer")].find((it) => it.onAir);
+    row?.scrollIntoView({ block: "center" });
+    row?.renderRoot.querySelector("article")?.focus({ preventScroll: true });
+  }
+
   #orders(scene: Scene, room: Room): TemplateResult | typeof nothing {
     const { orders, open } = room.buying;
     const pending = open.filter((it) => !orders.some((order) => order.hold_id === it.holdId));
     if (orders.length === 0 && pending.length === 0) return nothing;
-    const name = (lines: OneCheckout["lines"]) => lines.map((line) => productOf(scene, line)?.title ?? "").join(", ");
+    const name = (lines: OneCheckout["lines"]) => lines.map((line) => isolated(productOf(scene, line)?.title ?? "")).join(", ");
     return html`<section class="orders" aria-labelledby="orders-title">
       <h2 id="orders-title">${texts.orders.title}</h2>
       <ul>
@@ -719,7 +735,7 @@ export class ShowcartShow extends LitElement {
     return html`<dialog id="lineup" class="sheet" aria-labelledby="lineup-sheet" @click=${closeOutside}>
         <div class="paper">
           <div class="spoken voice" role="status" aria-live="polite"></div>
-          ${sheetHead("lineup-sheet", texts.lineup.title, texts.lineup.close)}
+          ${sheetHead("lineup-sheet", texts.lineup.title, texts.lineup.close, this.#wayToPinned(scene))}
           ${this.layout === "wide" ? nothing : html`${this.#orders(scene, room)}<section class="list">${this.#lineup(scene, room)}</section>`}
         </div>
       </dialog>
@@ -761,13 +777,14 @@ customElements.define("showcart-show", ShowcartShow);
 function banner({ overlay_id, text, style, link }: Banner): TemplateResult {
   const address = link !== null && link.startsWith("https://") ? link : null;
   return html`<p class="banner ${style}" data-banner=${overlay_id}>
-    ${address === null ? html`<span>${text}</span>` : html`<a href=${address} target="_blank" rel="noopener noreferrer"><span>${text}</span>${icons.arrow}</a>`}
+    ${address === null ? html`<span dir="auto">${untwisted(text)}</span>` : html`<a href=${address} target="_blank" rel="noopener noreferrer"><span dir="auto">${untwisted(text)}</span>${icons.arrow}</a>`}
   </p>`;
 }
 
-function sheetHead(id: string, title: string, close: string): TemplateResult {
+function sheetHead(id: string, title: string, close: string, way: TemplateResult | typeof nothing = nothing): TemplateResult {
   return html`<header>
     <h2 id=${id} tabindex="-1" autofocus>${title}</h2>
+    ${way}
     <button class="button icon bare" aria-label=${close} @click=${(event: Event) => (event.currentTarget as Element).closest("dialog")?.close()}>${icons.close}</button>
   </header>`;
 }
