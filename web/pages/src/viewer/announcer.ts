@@ -47,5 +47,7 @@ export class Announcer {
 
   stop(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#gathered = [];
   }
 }
