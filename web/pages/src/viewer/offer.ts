@@ -1,4 +1,4 @@
-import type { Card, NewLine, Sale, Units } from "@showcart/sdk";
+import type { Card, NewLine, Sale, Scene, Units } from "@showcart/sdk";
 import { css, html, LitElement, nothing, type TemplateResult } from "lit";
 import { isolated } from "../design/bidi.js";
 import "../design/countdown.js";
@@ -239,6 +239,12 @@ interface Button {
 
 export const nameOf = (product: Card): string =>
   [product.title, ...(product.variant === null ? [] : [product.variant])].map(isolated).join(", ");
+
+/** The sale of a product: one that runs goes before one that is announced. */
+export function saleOf(scene: Scene | null, productId: string): Sale | null {
+  const sales = Object.values(scene?.sales ?? {}).filter((it) => it.product.product_id === productId);
+  return sales.find((it) => it.state === "running") ?? sales[0] ?? null;
+}
 
 const isFew = (left: number, sale: Sale | null): boolean => left <= FEW || (sale !== null && left <= sale.cap / 5);
 

@@ -1,18 +1,12 @@
 import {
-  type Banner,
   type ConnectionState,
   connect,
   type Environment,
   type HoldId,
-  type MyOrder,
   type NewLine,
   type OrderId,
   type Pin,
-  type Poll,
-  type PollId,
-  type PollResult,
   type Role,
-  type Sale,
   type Scene,
   type Show,
   type ShowId,
@@ -20,22 +14,21 @@ import {
   type Unsubscribe,
 } from "@showcart/sdk";
 import { html, LitElement, nothing, type PropertyValues, type TemplateResult } from "lit";
-import { repeat } from "lit/directives/repeat.js";
-import { isolated, untwisted } from "../design/bidi.js";
-import "../design/countdown.js";
-import { count, money, secondsLeft, shortCount } from "../design/format.js";
+import { untwisted } from "../design/bidi.js";
+import { money } from "../design/format.js";
 import { base, controls, tokens } from "../design/styles.js";
 import { texts } from "../texts/en.js";
 import { isRefusedHere, onForbidden, type Refusal } from "./allowed.js";
 import { Announcer } from "./announcer.js";
 import { Buying, type Checkout as OneCheckout } from "./buying.js";
-import "./checkout.js";
 import { productOf } from "./checkout.js";
+import { Hearing } from "./hearing.js";
 import { icons } from "./icons.js";
 import { nameOf, type Offer } from "./offer.js";
-import { verdict } from "./poll.js";
 import type { Room } from "./room.js";
+import { lineup, sheets } from "./sheets.js";
 import { styles } from "./show.styles.js";
+import { bar, type Closed, connectionBadge, headline, type Notice, onScreen, refusal, top } from "./stage.js";
 import "./video.js";
 import type { Video } from "./video.js";
 
@@ -45,16 +38,8 @@ const WIDE_PX = 860;
 const RESULT_MS = 15_000;
 /** A word to the viewer, such as "Order confirmed", stays so long. */
 const NOTICE_MS = 6_000;
-const LOOK_MS = 250;
-/** A line-up of so many products does not fit on a screen. */
-const LONG_LIST = 6;
 /** A page's own script may say a moment later which show it is. */
 const NAMELESS_MS = 1_500;
-
-interface Closed {
-  readonly poll: Poll;
-  readonly result: PollResult;
-}
 
 /**
  * A live show: its video with everything that can be bought, voted and counted over it.
@@ -100,13 +85,12 @@ export class ShowcartShow extends LitElement {
   /** Counts what the buyer's parts should render for. */
   #revision = 0;
   #closed: Closed | null = null;
-  #notice: { readonly text: string; readonly tone: "money" | "plain" } | null = null;
+  #notice: Notice | null = null;
   #checkout: HoldId | null = null;
   /** The tag flies to its place over what is around it. */
   #isSettling = false;
   #entrance: { readonly version: number; readonly until: number } | null = null;
   #timers = new Set<ReturnType<typeof setTimeout>>();
-  #look: ReturnType<typeof setInterval> | undefined;
   readonly #announcer = new Announcer((text) => {
     // What lies outside of an open sheet is not there for those who listen, so each sheet has a mouth of its own.
     const region = this.renderRoot.querySelector("dialog[open] .voice") ?? this.renderRoot.querySelector("#voice");
@@ -185,7 +169,11 @@ export class ShowcartShow extends LitElement {
         return element.#scene?.show.state === "live";
       },
       now: () => show.serverNow(),
+      get revision() {
+        return element.#revision;
+      },
       announce: (text) => this.#announcer.say(text),
+      goOn: (checkout) => this.#continue(checkout),
       want: (wanted) => this.#want(wanted),
       signIn: (why) => this.#signIn(why),
       vote: async (poll, choice) => {
@@ -193,75 +181,57 @@ export class ShowcartShow extends LitElement {
         if (counts !== choice) this.#notify(texts.poll.already, "plain");
       },
     };
-    let isFirst = true;
-    this.#unsubscribe = [
-      () => buying.stop(),
-      show.connection.subscribe((state) => this.#connected(state)),
-      show.gauge("viewers").subscribe((viewers) => {
+    const hearing = new Hearing(show, buying, this.#announcer, {
+      scene: (scene, isFirst) => this.#seen(scene, isFirst),
+      viewers: (viewers) => {
         this.#viewers = viewers;
         this.requestUpdate();
-      }),
-      show.scene.subscribe((scene) => {
-        const before = this.#scene;
-        this.#scene = scene;
-        // Whoever comes while a pin enters sees the rest of its entrance.
-        if (isFirst && scene?.pin != null) this.#enter(scene.pin);
-        if (isFirst && scene !== null) {
-          this.dispatchEvent(
-            new CustomEvent("showcart-ready", { detail: { title: untwisted(scene.show.title) }, bubbles: true, composed: true }),
-          );
-          isFirst = false;
-        }
-        if (before !== null && scene !== null) this.#forget(before, scene);
-        this.requestUpdate();
-      }),
-      show.on("pin.set", ({ data }) => {
-        this.#enter(data);
-        const sale = this.#saleOf(data.product.product_id);
-        this.#announcer.say(
-          texts.offer.spokenPin(
-            nameOf(data.product),
-            money(sale?.price_minor ?? data.product.price_minor, data.product.currency),
-          ),
-        );
-      }),
-      show.on("sale.started", ({ data }) =>
-        this.#announcer.say(texts.offer.spokenSale(nameOf(data.product), money(data.price_minor, data.currency))),
-      ),
-      show.on("sale.sold_out", ({ data }) => {
-        const product = this.#scene?.sales[data.sale_id]?.product;
-        if (product !== undefined) this.#announcer.say(texts.offer.spokenSoldOut(nameOf(product)));
-      }),
-      show.on("sale.restocked", ({ data }) => {
-        const product = this.#scene?.sales[data.sale_id]?.product;
-        if (product !== undefined) this.#notify(texts.offer.restocked(nameOf(product)), "plain");
-      }),
-      show.on("poll.opened", ({ data }) => {
-        this.#closed = null;
-        this.#announcer.say(texts.poll.opened(isolated(data.question)));
-      }),
-      show.on("banner.shown", ({ data }) => this.#announcer.say(isolated(data.text))),
-      show.on("poll.closed", ({ data }) => this.#pollClosed(data)),
+      },
+      entered: (pin) => this.#enter(pin),
+      notify: (text) => this.#notify(text, "plain"),
+      result: (closed) => this.#pollClosed(closed),
+    });
+    this.#unsubscribe = [
+      () => buying.stop(),
+      () => hearing.stop(),
+      show.connection.subscribe((state) => this.#connected(state)),
       onForbidden(this.server, () => {
         console.error(texts.connection.forbiddenByPage(this.server));
         this.#refuse("by_page");
       }),
     ];
-    this.#look = setInterval(() => this.#announceCountdowns(), LOOK_MS);
+  }
+
+  #seen(scene: Scene | null, isFirst: boolean): void {
+    this.#scene = scene;
+    if (isFirst && scene !== null) {
+      // Whoever comes while a pin enters sees the rest of its entrance.
+      if (scene.pin !== null) this.#enter(scene.pin);
+      const detail = { title: untwisted(scene.show.title) };
+      this.dispatchEvent(new CustomEvent("showcart-ready", { detail, bubbles: true, composed: true }));
+    }
+    this.requestUpdate();
+  }
+
+  #pollClosed(closed: Closed | null): void {
+    this.#closed = closed;
+    if (closed !== null) {
+      this.#later(RESULT_MS, () => {
+        if (this.#closed === closed) this.#closed = null;
+      });
+    }
+    this.requestUpdate();
   }
 
   #shut(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     for (const timer of this.#timers) clearTimeout(timer);
-    clearInterval(this.#look);
     this.#timers.clear();
     this.#unsubscribe = [];
-    this.#announcer.stop();
     this.#live?.close();
     this.#live = null;
     this.#room = null;
     this.#scene = null;
-    this.#polls.clear();
   }
 
   #connected(state: ConnectionState): void {
@@ -290,28 +260,6 @@ export class ShowcartShow extends LitElement {
     this.#refused = why;
     this.#shut();
     this.requestUpdate();
-  }
-
-  /** Polls as they were when they were open: the result names them only. */
-  readonly #polls = new Map<PollId, Poll>();
-
-  #pollClosed(result: PollResult): void {
-    const poll = this.#polls.get(result.poll_id);
-    if (poll === undefined) return;
-    this.#closed = { poll, result };
-    this.#announcer.say(texts.poll.result(isolated(poll.question), verdict(poll, result)));
-    this.#later(RESULT_MS, () => {
-      if (this.#closed?.result === result) this.#closed = null;
-    });
-    this.requestUpdate();
-  }
-
-  /** What an offer says is about a sale as it was. */
-  #forget(before: Scene, now: Scene): void {
-    for (const poll of Object.values(now.polls)) this.#polls.set(poll.poll_id, poll);
-    if (before.sales === now.sales) return;
-    for (const [id, sale] of Object.entries(before.sales))
-      if (now.sales[sale.sale_id] !== sale) this.#room?.buying.forget(id);
   }
 
   #enter(pin: Pin): void {
@@ -361,32 +309,6 @@ export class ShowcartShow extends LitElement {
         easing: "cubic-bezier(0.2, 0.8, 0.2, 1)",
       },
     );
-  }
-
-  #announceCountdowns(): void {
-    const [scene, show] = [this.#scene, this.#live];
-    if (scene === null || show === null) return;
-    const now = show.serverNow();
-    const { left, over, saleEnds, saleStarts, reservation, spoken } = texts.timer;
-    const one = (key: string, until: number | null, label: string) =>
-      until === null
-        ? []
-        : [
-            {
-              key,
-              seconds: secondsLeft(until, now),
-              words: (seconds: number) => (seconds === 0 ? over(label) : left(label, spoken(seconds))),
-            },
-          ];
-    this.#announcer.look([
-      ...Object.values(scene.timers).flatMap((it) => one(`${it.overlay_id}:${it.ends_at}`, it.ends_at, isolated(it.label))),
-      ...Object.values(scene.sales).flatMap((it) => {
-        if (it.sold_out) return [];
-        if (it.state === "armed") return one(`${it.sale_id}:armed`, it.starts_at, saleStarts(nameOf(it.product)));
-        return one(it.sale_id, it.ends_at, saleEnds(nameOf(it.product)));
-      }),
-      ...(this.#room?.buying.open ?? []).flatMap((it) => one(it.holdId, it.until, reservation)),
-    ]);
   }
 
   // ---- What the viewer does ----------------------------------------------------------------------------------------
@@ -457,6 +379,9 @@ export class ShowcartShow extends LitElement {
     return this.theme === null ? matchMedia("(prefers-color-scheme: dark)").matches : this.theme === "dark";
   }
 
+  /** Now by the server's clock. */
+  readonly #now = (): number => this.#live?.serverNow() ?? 0;
+
   // ---- Little things -----------------------------------------------------------------------------------------------
 
   get #video(): Video | null {
@@ -484,8 +409,8 @@ export class ShowcartShow extends LitElement {
     this.requestUpdate();
   }
 
-  #notify(text: string, tone: "money" | "plain"): void {
-    const notice = { text, tone };
+  #notify(text: string, tone: Notice["tone"]): void {
+    const notice: Notice = { text, tone };
     this.#notice = notice;
     this.#announcer.say(text);
     this.#later(NOTICE_MS, () => {
@@ -503,12 +428,6 @@ export class ShowcartShow extends LitElement {
     this.#timers.add(timer);
   }
 
-  /** The sale of a product: one that runs goes before one that is announced. */
-  #saleOf(productId: string): Sale | null {
-    const sales = Object.values(this.#scene?.sales ?? {}).filter((it) => it.product.product_id === productId);
-    return sales.find((it) => it.state === "running") ?? sales[0] ?? null;
-  }
-
   // ---- What is drawn -----------------------------------------------------------------------------------------------
 
   protected override render(): TemplateResult {
@@ -519,18 +438,33 @@ export class ShowcartShow extends LitElement {
     return html`<div class="app" role="region" aria-label=${texts.show.region}>
         <div class="stage ${stream !== null && scene !== null && scene.show.state !== "live" ? "dimmed" : ""}">
           ${stream === null ? html`<div class="still">${icons.tag}</div>` : html`<showcart-video .src=${this.#address(stream)} ?stopped=${scene?.show.state === "ended"} @showcart-video=${() => this.requestUpdate()}></showcart-video>`}
-          ${this.#top(scene)} ${scene === null ? nothing : this.#headline(scene, stream !== null)}
+          ${this.#top(scene)} ${scene === null ? nothing : headline(scene, stream !== null)}
         </div>
         ${
           room === null || scene === null
             ? nothing
-            : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">${this.#now(scene, room)}</div>
-              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${this.#lineup(scene, room)}</section></div>` : this.#bar(scene, room)}`
+            : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">
+                ${onScreen(scene, room, { isWide, entering: this.#entrance?.version ?? null, closed: this.#closed, dismiss: () => this.#pollClosed(null) })}
+              </div>
+              ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${lineup(scene, room)}</section></div>` : bar(scene, room, () => this.#dialog("lineup")?.showModal())}`
         }
-        ${this.#refusal()}
+        ${refusal({ refused: this.#refused, isNameless: this.#isNameless, connection: this.#connection, server: this.server, signIn: () => this.#signIn("watch") })}
       </div>
-      ${room === null || scene === null ? nothing : this.#sheets(scene, room)}
+      ${room === null || scene === null ? nothing : sheets(scene, room, { isWide, holdId: this.#checkout, checkoutClosed: () => this.#checkoutClosed() })}
       <div id="voice" class="spoken" role="status" aria-live="polite"></div>`;
+  }
+
+  #top(scene: Scene | null): TemplateResult {
+    const hasConnection = this.#refused === null && this.show !== "";
+    return top(scene, {
+      video: this.#video,
+      isDark: this.#isDark,
+      viewers: this.#viewers,
+      notice: this.#notice,
+      badge: hasConnection ? connectionBadge(this.#connection, this.#wasOpen) : nothing,
+      now: this.#now,
+      toggleTheme: () => this.#toggleTheme(),
+    });
   }
 
   #address(stream: string): string | null {
@@ -541,261 +475,5 @@ export class ShowcartShow extends LitElement {
       return null;
     }
   }
-
-  #top(scene: Scene | null): TemplateResult {
-    const { state, muted } = this.#video ?? { state: "none", muted: true };
-    const isDark = this.#isDark;
-    const viewers = this.#viewers;
-    return html`<div class="top">
-      <div class="status">
-        ${
-          scene === null
-            ? nothing
-            : scene.show.state === "live"
-              ? html`<span class="badge on-air">${texts.show.live}</span>`
-              : html`<span class="badge over">${scene.show.state === "ended" ? texts.show.ended : texts.show.scheduled}</span>`
-        }
-        ${viewers === undefined ? nothing : html`<span class="badge over viewers" aria-label=${texts.show.watching(count(viewers))}><span class="figures">${shortCount(viewers)}</span> <span class="word">${texts.show.watchingWord}</span></span>`}
-        ${this.#connectionBadge()}
-      </div>
-      <div class="tools">
-        ${
-          state === "none" || state === "failed"
-            ? nothing
-            : html`<button class="button icon tool" aria-label=${muted ? texts.video.soundOn : texts.video.soundOff} @click=${() => this.#video?.toggleSound()}>${muted ? icons.soundOff : icons.soundOn}</button>`
-        }
-        <button class="button icon tool" aria-label=${isDark ? texts.theme.toLight : texts.theme.toDark} @click=${() => this.#toggleTheme()}>${isDark ? icons.light : icons.dark}</button>
-      </div>
-      ${
-        scene === null
-          ? nothing
-          : html`<div class="announced">
-        ${repeat(
-          Object.values(scene.banners),
-          (it) => it.overlay_id,
-          (it) => banner(it),
-        )}
-        ${repeat(
-          Object.values(scene.timers),
-          (it) => it.overlay_id,
-          (it) => html`<p class="timer" data-timer=${it.overlay_id}><span dir="auto">${untwisted(it.label)}</span>
-          <showcart-countdown .until=${it.ends_at} .now=${() => this.#live?.serverNow() ?? 0}></showcart-countdown></p>`,
-        )}
-        ${this.#notice === null ? nothing : html`<p class="notice ${this.#notice.tone}">${this.#notice.text}</p>`}
-        ${state === "failed" ? html`<p class="notice plain">${texts.video.failed}</p>` : nothing}
-      </div>`
-      }
-    </div>`;
-  }
-
-  #connectionBadge(): TemplateResult | typeof nothing {
-    const { status } = this.#connection;
-    if (status === "open" || status === "closed" || this.#refused !== null || this.show === "") return nothing;
-    const text =
-      status === "offline"
-        ? texts.connection.offline
-        : this.#wasOpen
-          ? texts.connection.reconnecting
-          : texts.connection.connecting;
-    return html`<span class="badge ${this.#wasOpen ? "scarce" : "over"} line">${text}</span>`;
-  }
-
-  /** Without a picture the show's title is what there is to see; before the show and after it, what to expect. */
-  #headline(scene: Scene, hasVideo: boolean): TemplateResult | typeof nothing {
-    const { state, title } = scene.show;
-    if (state === "live") return html`<div class="headline"><h1 class=${hasVideo ? "spoken" : ""} dir="auto">${untwisted(title)}</h1></div>`;
-    const [head, text] =
-      state === "ended" ? [texts.show.endedTitle, texts.show.endedText] : [untwisted(title), texts.show.scheduledText];
-    return html`<div class="headline"><h1 dir="auto">${head}</h1><p>${text}</p></div>`;
-  }
-
-  #now(scene: Scene, room: Room): TemplateResult {
-    const { pin } = scene;
-    const pinnedSale = pin === null ? null : this.#saleOf(pin.product.product_id);
-    const sales = Object.values(scene.sales).filter((it) => it.sale_id !== pinnedSale?.sale_id);
-    const polls: Closed["poll"][] = Object.values(scene.polls);
-    const votes = room.show.mine.get()?.votes ?? {};
-    const closed = this.#closed;
-    const isWide = this.layout === "wide";
-    const isEntering = pin !== null && this.#entrance?.version === pin.version;
-    return html`
-      ${repeat(
-        polls,
-        (it) => it.poll_id,
-        (it) => html`<showcart-poll .room=${room} .poll=${it} .voted=${votes[it.poll_id]}></showcart-poll>`,
-      )}
-      ${
-        closed === null || scene.polls[closed.poll.poll_id] !== undefined
-          ? nothing
-          : html`<showcart-poll .room=${room} .poll=${closed.poll} .result=${closed.result} .voted=${votes[closed.poll.poll_id]} @showcart-dismiss=${() => this.#dismissResult()}></showcart-poll>`
-      }
-      ${repeat(
-        sales,
-        (it) => it.sale_id,
-        (it) =>
-          html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${isWide || pin === null ? "tag" : "mini"} .revision=${this.#revision}></showcart-offer>`,
-      )}
-      ${
-        pin === null
-          ? nothing
-          : html`<showcart-offer
-            class="pinned ${isEntering ? "entrance" : ""}"
-            .room=${room}
-            .product=${{ ...pin.product, price_minor: scene.lineup[pin.product.product_id]?.product.price_minor ?? pin.product.price_minor }}
-            .sale=${pinnedSale}
-            .look=${isEntering ? "entrance" : "tag"}
-            .revision=${this.#revision}
-          ></showcart-offer>`
-      }
-      ${pin === null && sales.length === 0 && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
-      ${isWide ? this.#orders(scene, room) : nothing}`;
-  }
-
-  #dismissResult(): void {
-    this.#closed = null;
-    this.requestUpdate();
-  }
-
-  /** On narrow screens: the way to the line-up, and to what is reserved. */
-  #bar(scene: Scene, room: Room): TemplateResult {
-    const [first] = room.buying.open;
-    const listed = Object.keys(scene.lineup).length;
-    return html`<div class="bar">
-      <button class="button over" aria-haspopup="dialog" aria-label=${texts.lineup.open(count(listed))} @click=${() => this.#dialog("lineup")?.showModal()}>
-        ${icons.list}<span class="short">${texts.lineup.short}</span><span class="figures">${count(listed)}</span>
-      </button>
-      ${
-        first === undefined
-          ? nothing
-          : html`<button class="button money" aria-haspopup="dialog" aria-label=${texts.offer.finish} @click=${() => this.#continue(first)}>
-            <span>${texts.checkout.reservedChip}</span>${first.until === null ? nothing : html`<showcart-countdown .until=${first.until} .now=${room.now}></showcart-countdown>`}
-          </button>`
-      }
-    </div>`;
-  }
-
-  #lineup(scene: Scene, room: Room): TemplateResult {
-    const listed = Object.values(scene.lineup).sort(
-      (a, b) => a.position - b.position || (a.product.product_id < b.product.product_id ? -1 : 1),
-    );
-    if (listed.length === 0) return html`<p class="quiet">${texts.lineup.empty}</p>`;
-    return html`<ul>
-      ${repeat(
-        listed,
-        (it) => it.product.product_id,
-        ({ product }) => html`<li>
-          <showcart-offer
-            look="row"
-            .room=${room}
-            .product=${product}
-            .sale=${this.#saleOf(product.product_id)}
-            .onAir=${scene.pin?.product.product_id === product.product_id}
-            .revision=${this.#revision}
-          ></showcart-offer>
-        </li>`,
-      )}
-    </ul>`;
-  }
-
-  /** In a long list, what is on screen is found by one tap. */
-  #wayToPinned({ pin, lineup }: Scene): TemplateResult | typeof nothing {
-    const id = pin?.product.product_id;
-    if (id === undefined || lineup[id] === undefined || Object.keys(lineup).length < LONG_LIST) return nothing;
-    return html`<button class="button way" @click=${() => this.#showPinned()}>${texts.lineup.toPinned}</button>`;
-  }
-
-  #showPinned(): void {
-    const row = [...this.renderRoot.querySelectorAll<Offer>("dialog#lineup showcart-offer")].find((it) => it.onAir);
-    row?.scrollIntoView({ block: "center" });
-    row?.renderRoot.querySelector("article")?.focus({ preventScroll: true });
-  }
-
-  #orders(scene: Scene, room: Room): TemplateResult | typeof nothing {
-    const { orders, open } = room.buying;
-    const pending = open.filter((it) => !orders.some((order) => order.hold_id === it.holdId));
-    if (orders.length === 0 && pending.length === 0) return nothing;
-    const name = (lines: OneCheckout["lines"]) => lines.map((line) => isolated(productOf(scene, line)?.title ?? "")).join(", ");
-    return html`<section class="orders" aria-labelledby="orders-title">
-      <h2 id="orders-title">${texts.orders.title}</h2>
-      <ul>
-        ${pending.map((it) => html`<li><span class="what">${name(it.lines)}</span><button class="button" @click=${() => this.#continue(it)}>${texts.orders.continue}</button></li>`)}
-        ${orders.map((it) => {
-          const checkout = open.find((other) => other.holdId === it.hold_id);
-          return html`<li>
-            <span class="what">${name(it.lines)}<br /><span class="quiet">${standing(it)}</span></span>
-            ${checkout === undefined ? html`<span class="figures">${money(it.amount_minor, it.currency)}</span>` : html`<button class="button" @click=${() => this.#continue(checkout)}>${texts.orders.continue}</button>`}
-          </li>`;
-        })}
-      </ul>
-    </section>`;
-  }
-
-  #sheets(scene: Scene, room: Room): TemplateResult {
-    const checkout = this.#checkout === null ? null : room.buying.checkout(this.#checkout);
-    return html`<dialog id="lineup" class="sheet" aria-labelledby="lineup-sheet" @click=${closeOutside}>
-        <div class="paper">
-          <div class="spoken voice" role="status" aria-live="polite"></div>
-          ${sheetHead("lineup-sheet", texts.lineup.title, texts.lineup.close, this.#wayToPinned(scene))}
-          ${this.layout === "wide" ? nothing : html`${this.#orders(scene, room)}<section class="list">${this.#lineup(scene, room)}</section>`}
-        </div>
-      </dialog>
-      <dialog id="checkout" class="sheet side" aria-labelledby="checkout-sheet" @close=${() => this.#checkoutClosed()} @click=${closeOutside}>
-        <div class="paper">
-          <div class="spoken voice" role="status" aria-live="polite"></div>
-          ${sheetHead("checkout-sheet", texts.checkout.title, texts.checkout.close)}
-          ${
-            checkout === null
-              ? nothing
-              : html`<showcart-checkout .room=${room} .scene=${scene} .checkout=${checkout} @showcart-done=${() => this.#dialog("checkout")?.close()}></showcart-checkout>`
-          }
-        </div>
-      </dialog>`;
-  }
-
-  /** Why there is nothing to see, when it will stay so. */
-  #refusal(): TemplateResult | typeof nothing {
-    if (this.#refused !== null) {
-      const { notAllowedTitle, notAllowed, forbiddenByPage } = texts.connection;
-      const text = this.#refused === "by_page" ? forbiddenByPage(this.server) : notAllowed(location.origin, this.server);
-      return html`<div class="refusal" role="alert"><h2>${notAllowedTitle}</h2><p>${text}</p></div>`;
-    }
-    if (this.#isNameless) {
-      const { namelessTitle, nameless } = texts.connection;
-      return html`<div class="refusal" role="alert"><h2>${namelessTitle}</h2><p>${nameless}</p></div>`;
-    }
-    if (this.#connection.status !== "closed") return nothing;
-    const { reason } = this.#connection;
-    const { closed } = texts.connection;
-    const text = reason in closed ? closed[reason as keyof typeof closed] : closed.other;
-    const needsToken = reason === "bad_token" || reason === "token_expired" || reason === "forbidden";
-    return html`<div class="refusal" role="alert"><p>${text}</p>
-      ${needsToken ? html`<button class="button signal" @click=${() => this.#signIn("watch")}>${texts.connection.signIn}</button>` : nothing}</div>`;
-  }
 }
 customElements.define("showcart-show", ShowcartShow);
-
-function banner({ overlay_id, text, style, link }: Banner): TemplateResult {
-  const address = link !== null && link.startsWith("https://") ? link : null;
-  return html`<p class="banner ${style}" data-banner=${overlay_id}>
-    ${address === null ? html`<span dir="auto">${untwisted(text)}</span>` : html`<a href=${address} target="_blank" rel="noopener noreferrer"><span dir="auto">${untwisted(text)}</span>${icons.arrow}</a>`}
-  </p>`;
-}
-
-function sheetHead(id: string, title: string, close: string, way: TemplateResult | typeof nothing = nothing): TemplateResult {
-  return html`<header>
-    <h2 id=${id} tabindex="-1" autofocus>${title}</h2>
-    ${way}
-    <button class="button icon bare" aria-label=${close} @click=${(event: Event) => (event.currentTarget as Element).closest("dialog")?.close()}>${icons.close}</button>
-  </header>`;
-}
-
-/** How an order stands, in words. */
-function standing({ state, amount_minor, refunded_minor, currency }: MyOrder): string {
-  if (refunded_minor === 0) return texts.orders[state];
-  return refunded_minor < amount_minor ? texts.orders.partlyRefunded(money(refunded_minor, currency)) : texts.orders.refunded;
-}
-
-/** A tap beside the sheet's paper closes it. */
-function closeOutside(event: Event): void {
-  if (event.target === event.currentTarget) (event.currentTarget as HTMLDialogElement).close();
-}
