@@ -96,8 +96,8 @@ const HOLD = "hold:";
  * known: after a time-out or a reload the same wish goes out with the same key, and whatever happened to the first
  * happens once.
  *
- * All of these throw `RefusedError` for refusals that a page cannot do anything about, and `UnansweredError` when no
- * answer came within a minute.
+ * All of these throw `RefusedError` for refusals that a page cannot do anything about, `UnansweredError` when no answer
+ * came within a minute, and a `ShowcartError` with the code `forbidden_by_page` when the page may not call the server.
  */
 export class Checkout {
   readonly #options: CheckoutOptions;

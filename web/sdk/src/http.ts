@@ -1,5 +1,6 @@
 import type { Environment } from "./environment.js";
-import { ClosedError, UnansweredError } from "./errors.js";
+import { ClosedError, ShowcartError, UnansweredError } from "./errors.js";
+import { underPolicy } from "./policy.js";
 import type { Problem } from "./protocol.js";
 import type { Tokens } from "./token.js";
 import { pause, within } from "./waiting.js";
@@ -50,7 +51,8 @@ export class Http {
   /**
    * Gives the server's answer, or its refusal.
    *
-   * @throws UnansweredError when no answer came within a minute; ClosedError when the show was closed before.
+   * @throws UnansweredError when no answer came within a minute; ClosedError when the show was closed before;
+   * ShowcartError with the code `forbidden_by_page` when the page's Content-Security-Policy does not name the server.
    */
   async request<T>(request: HttpRequest): Promise<Reply<T>> {
     const { clock, random } = this.#environment;
@@ -97,6 +99,7 @@ export class Http {
     try {
       return await within(this.#environment.clock, TRY_MS, this.#authorised<T>(request, abort.signal), late);
     } catch (cause) {
+      if (cause instanceof ShowcartError && cause.code === "forbidden_by_page") throw cause;
       // Whether it was carried out is not known.
       return { again: { afterMs: null, cause } };
     } finally {
@@ -124,7 +127,9 @@ export class Http {
       headers["content-type"] = "application/json";
       init.body = JSON.stringify(request.body);
     }
-    const response = await this.#environment.fetch(this.#server + request.path, init);
+    const { clock, fetch } = this.#environment;
+    const url = this.#server + request.path;
+    const response = await underPolicy(clock, url, () => fetch(url, init));
     if (response.status === 429 || response.status === 408 || response.status >= 500) {
       const problem = await problemOf(response);
       return { again: { afterMs: retryAfterMs(response), cause: problem.detail } };

@@ -365,3 +365,41 @@ test("a bank that refuses at once, while our server answers, is told after some 
   await world.clock.advance(5_000);
   assert.equal((await asked).status, "succeeded");
 });
+
+test("a call that the page's own policy refuses is not repeated; one that it only reports is", async () => {
+  const page = new EventTarget();
+  Object.assign(globalThis, { document: page, location: { href: "https://shop.example/" } });
+  try {
+    const { world, show } = enter();
+    const violate = (disposition: string) =>
+      page.dispatchEvent(
+        Object.assign(new Event("securitypolicyviolation"), { blockedURI: "https://live.shop.example/v1", disposition }),
+      );
+    let tries = 0;
+    world.fetch = () => {
+      tries += 1;
+      // As a browser does: the call fails first.
+      setImmediate(() => violate("enforce"));
+      return Promise.reject(new TypeError("Failed to fetch"));
+    };
+    const refused = assert.rejects(
+      show.checkout.hold(LINES),
+      (error) => error instanceof ShowcartError && error.code === "forbidden_by_page",
+    );
+    await world.clock.advance(1_000);
+    await refused;
+    assert.equal(tries, 1);
+    world.fetch = () => {
+      tries += 1;
+      violate("report");
+      return tries < 3 ? Promise.reject(new TypeError("Failed to fetch")) : Promise.resolve(Response.json(hold()));
+    };
+    const held = show.checkout.hold(LINES);
+    await world.clock.advance(5_000);
+    assert.equal((await held).status, "held");
+    assert.equal(tries, 3);
+    show.close();
+  } finally {
+    for (const name of ["document", "location"]) Reflect.deleteProperty(globalThis, name);
+  }
+});
