@@ -65,9 +65,14 @@ impl Postgres {
         self.url(&name)
     }
 
-    /// Dies without a farewell and starts again.
-    pub(crate) fn restart(&self) {
-        self.control("restart");
+    /// Dies without a farewell.
+    pub(crate) fn kill(&self) {
+        self.control("stop");
+    }
+
+    /// Starts with what it had committed, after [`Postgres::kill`]; answers when this returns.
+    pub(crate) fn start_again(&self) {
+        self.control("start");
     }
 
     fn control(&self, what: &str) {
