@@ -34,11 +34,14 @@ pub(crate) struct Options {
     /// Buyers who ask at the same time.
     #[arg(long, default_value_t = 2_000)]
     buyers: usize,
+    /// On PostgreSQL, nodes that ask for the same units, beside the run with one: each with lanes and connections of its own.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    measure("SQLite", Config { data_dir: folder.path().to_owned(), ..Config::default() }, 1, &options).await?;
+    measure("SQLite", Config { data_dir: folder.path().to_owned(), ..Config::default() }, 1, 1, &options).await?;
     let cluster = Cluster::start()?;
     let config = Config {
         data_dir: folder.path().to_owned(),
@@ -47,13 +50,23 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         sandbox_url: Some("http://127.0.0.1:9".into()),
         ..Config::default()
     };
-    measure("PostgreSQL", config, 32, &options).await
+    measure("PostgreSQL", config, 32, options.nodes, &options).await
 }
 
-async fn measure(name: &str, config: Config, connections: usize, options: &Options) -> anyhow::Result<()> {
+async fn measure(
+    name: &str,
+    config: Config,
+    connections: usize,
+    nodes: usize,
+    options: &Options,
+) -> anyhow::Result<()> {
     let config = Config { secret: Some("a secret for one run of the load test".into()), ..config };
     let url = config.database();
-    let app = App::open(config).await?;
+    let app = App::open(config.clone()).await?;
+    let mut all = vec![app.clone()];
+    for _ in 1..nodes {
+        all.push(App::open(config.clone()).await?);
+    }
     // A pool has ten connections.
     let mut pools = Vec::new();
     for _ in 0..connections.div_ceil(10) {
@@ -61,16 +74,20 @@ async fn measure(name: &str, config: Config, connections: usize, options: &Optio
     }
     let (show, product) = stage(&app).await?;
     while held(&app.db, show).await? < options.before {
-        lane(&app, show, product, options.buyers, Duration::from_secs(1)).await?;
+        lane(&all[..1], show, product, options.buyers, Duration::from_secs(1)).await?;
     }
-    let (mut ours, mut loops) = (Vec::new(), Vec::new());
+    let (mut ours, mut together, mut loops) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=options.runs {
         let time = Duration::from_secs(options.seconds);
-        let rate = lane(&app, show, product, options.buyers, time).await?;
+        let rate = lane(&all[..1], show, product, options.buyers, time).await?;
+        print!("{name} run {number}: lane {rate:.0}/s");
+        if nodes > 1 {
+            let rate = lane(&all, show, product, options.buyers, time).await?;
+            print!("; of {nodes} nodes {rate:.0}/s");
+            together.push(rate);
+        }
         let reference = one_by_one(&pools, show, product, connections, time).await?;
-        println!(
-            "{name} run {number}: lane {rate:.0}/s; {connections} connections, one transaction each {reference:.0}/s"
-        );
+        println!("; {connections} connections, one transaction each {reference:.0}/s");
         ours.push(rate);
         loops.push(reference);
     }
@@ -81,6 +98,13 @@ async fn measure(name: &str, config: Config, connections: usize, options: &Optio
         options.runs,
         ours / loops
     );
+    if nodes > 1 {
+        let together = median(together);
+        println!(
+            "{name}, {nodes} nodes together: {together:.0} durable holds/s, {:.1} x one transaction each",
+            together / loops
+        );
+    }
     Ok(())
 }
 
@@ -118,12 +142,12 @@ async fn held(db: &Db, show: ShowId) -> anyhow::Result<u64> {
     Ok(count.try_into()?)
 }
 
-/// Holds granted a second, by buyers who ask again at once.
-async fn lane(app: &App, show: ShowId, product: ProductId, buyers: usize, time: Duration) -> anyhow::Result<f64> {
+/// Holds granted a second, by buyers who ask again at once, each at one of the nodes.
+async fn lane(nodes: &[App], show: ShowId, product: ProductId, buyers: usize, time: Duration) -> anyhow::Result<f64> {
     let granted = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let mut tasks = Vec::with_capacity(buyers);
-    for _ in 0..buyers {
+    for app in nodes.iter().cycle().take(buyers) {
         let (app, granted) = (app.clone(), granted.clone());
         tasks.push(tokio::spawn(async move {
             while start.elapsed() < time {
