@@ -268,7 +268,7 @@ pub async fn run(app: App) {
 }
 
 async fn write_pulse(app: &App) -> Result<()> {
-    let second = app.pulse.take(&app.live.sockets());
+    let second = app.pulse.take(&app.live.watching());
     if second.is_empty() {
         return Ok(());
     }

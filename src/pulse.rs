@@ -102,15 +102,15 @@ impl Pulse {
         self.0.provider_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the second that has passed; `sockets` are the open ones by show.
-    pub fn take(&self, sockets: &HashMap<ShowId, usize>) -> Second {
+    /// Takes the second that has passed; `watching` says how many watch which show.
+    pub fn take(&self, watching: &HashMap<ShowId, usize>) -> Second {
         let mut beats = std::mem::take(&mut *self.0.beats.lock().expect("nothing panics while it holds the beats"));
-        for show in sockets.keys() {
+        for show in watching.keys() {
             beats.entry(*show).or_default();
         }
         let rows = beats.into_iter().map(|(show_id, mut beat)| Row {
             show_id,
-            viewers: sockets.get(&show_id).copied().unwrap_or_default(),
+            viewers: watching.get(&show_id).copied().unwrap_or_default(),
             granted: beat.granted,
             refused: beat.refused,
             failed: beat.failed,
@@ -240,13 +240,13 @@ mod tests {
     #[test]
     fn a_second_has_what_was_counted_in_it_and_the_next_one_begins_anew() {
         let (pulse, quiet, busy) = (Pulse::default(), ShowId::new(), ShowId::new());
-        let sockets = HashMap::from([(quiet, 7)]);
+        let watching = HashMap::from([(quiet, 7)]);
         for wait_ms in 0..3_000 {
             let outcome = if wait_ms < 50 { Outcome::Granted } else { Outcome::Refused };
             pulse.answered(busy, outcome, Duration::from_millis(wait_ms % 100));
         }
         pulse.provider_failed();
-        let second = pulse.take(&sockets);
+        let second = pulse.take(&watching);
         let of = |show| second.rows.iter().find(|it| it.show_id == show).unwrap();
         assert_eq!((of(quiet).viewers, of(quiet).granted, of(quiet).wait_p99_ms), (7, 0, None));
         assert_eq!((of(busy).viewers, of(busy).granted, of(busy).refused, of(busy).failed), (0, 50, 2_950, 0));

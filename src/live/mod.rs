@@ -97,8 +97,17 @@ pub type Ear = Box<dyn Fn(ShowId, &str, &str) + Send + Sync>;
 #[derive(Clone)]
 struct RoomHandle {
     commands: mpsc::Sender<Command>,
-    /// Sockets in the room, written by the room.
-    open: Arc<AtomicUsize>,
+    /// Written by the room.
+    open: Arc<Open>,
+}
+
+/// Sockets in a room.
+#[derive(Default)]
+struct Open {
+    /// All of them.
+    sockets: AtomicUsize,
+    /// Those of viewers and guests: the desk works, it does not watch.
+    watching: AtomicUsize,
 }
 
 /// A room that ends just when somebody joins is followed by another one; that happens once, hardly twice.
@@ -199,7 +208,7 @@ impl Live {
             return room.clone();
         }
         let (commands, inbox) = mpsc::channel(ROOM_QUEUE);
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::new(Open::default());
         tokio::spawn(Room::run(self.clone(), show, inbox, commands.downgrade(), open.clone()));
         let room = RoomHandle { commands, open };
         rooms.insert(show, room.clone());
@@ -219,14 +228,14 @@ impl Live {
         self.0.rooms.lock().expect("nothing panics while it holds the rooms")
     }
 
-    /// Sockets in the rooms of this node.
-    pub fn sockets(&self) -> HashMap<ShowId, usize> {
-        self.lock_rooms().iter().map(|(show, room)| (*show, room.open.load(Ordering::Relaxed))).collect()
+    /// How many watch, by the rooms of this node.
+    pub fn watching(&self) -> HashMap<ShowId, usize> {
+        self.lock_rooms().iter().map(|(show, room)| (*show, room.open.watching.load(Ordering::Relaxed))).collect()
     }
 
-    /// Sockets in all rooms of this node.
+    /// Sockets in all rooms of this node, the desks' among them.
     pub fn open_sockets(&self) -> usize {
-        self.sockets().values().sum()
+        self.lock_rooms().values().map(|room| room.open.sockets.load(Ordering::Relaxed)).sum()
     }
 
     /// The name of this node, anew with each start.

@@ -1,5 +1,6 @@
-//! Once a second: how many sockets this node has open in each show, its part of the viewers' gauge; and every other second the
-//! sign that it is alive, where there may be others. Apart from `repair.rs`, because a database that cannot be written may still be read.
+//! Once a second: how many watch each show on this node, the desks apart, its part of the viewers' gauge; and every other second
+//! the sign that it is alive, where there may be others. Apart from `repair.rs`, because a database that cannot be written may
+//! still be read.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -41,10 +42,10 @@ pub(super) async fn run(live: Weak<Inner>) {
     }
 }
 
-/// The numbers of sockets that this node has written down.
+/// The numbers that this node has written down.
 #[derive(Default)]
 struct Told {
-    sockets: HashMap<ShowId, usize>,
+    watching: HashMap<ShowId, usize>,
     at: Option<Instant>,
     /// When this node last said that it is alive.
     alive_at: Option<Instant>,
@@ -57,13 +58,13 @@ struct PresenceRow {
 }
 
 async fn tell(live: &Live, told: &mut Told) -> Result<()> {
-    let open = live.sockets();
+    let watching = live.watching();
     let fresh = told.at.is_some_and(|it| it.elapsed() < REPEAT);
-    if told.sockets == open && (fresh || open.is_empty()) {
+    if told.watching == watching && (fresh || watching.is_empty()) {
         return Ok(());
     }
-    let left = told.sockets.keys().filter(|show| !open.contains_key(show)).map(|show| (*show, 0));
-    let rows: Vec<PresenceRow> = open
+    let left = told.watching.keys().filter(|show| !watching.contains_key(show)).map(|show| (*show, 0));
+    let rows: Vec<PresenceRow> = watching
         .iter()
         .map(|(show, sockets)| (*show, *sockets))
         .chain(left)
@@ -85,7 +86,7 @@ async fn tell(live: &Live, told: &mut Told) -> Result<()> {
         query("delete from presence where at < $1").bind(now - NODE_FORGOTTEN).run(&mut tx).await?;
     }
     tx.commit().await?;
-    told.sockets = open;
+    told.watching = watching;
     told.at = Some(Instant::now());
     Ok(())
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -21,7 +21,7 @@ use super::feed::{Feed, Frames, News};
 use super::log::{self, Entry, Gauge, Seq};
 use super::socket::{Close, Frame, Sent, SharedSocket};
 use super::viewer::{MineState, Place, Taken, Viewer};
-use super::{Live, Mine, Snapshot};
+use super::{Live, Mine, Open, Snapshot};
 use crate::error::Result;
 use crate::ids::{BuyerId, ShowId};
 
@@ -87,9 +87,11 @@ pub(super) struct Room {
     live: Live,
     show: ShowId,
     own: mpsc::WeakSender<Command>,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     feed: Feed,
     viewers: Slab<Viewer>,
+    /// Those of them that belong to the desk.
+    desks: usize,
     buyers: HashMap<BuyerId, Vec<usize>>,
     /// Viewers to be looked at again at the next tick: blocked, waiting, or with things of their own to be told.
     pending: BTreeSet<usize>,
@@ -118,7 +120,7 @@ impl Room {
         show: ShowId,
         mut inbox: mpsc::Receiver<Command>,
         own: mpsc::WeakSender<Command>,
-        open: Arc<AtomicUsize>,
+        open: Arc<Open>,
     ) {
         let Some(feed) = begin(&live, show, &mut inbox).await else { return live.retire(show) };
         let now = Instant::now();
@@ -128,6 +130,7 @@ impl Room {
             open,
             feed,
             viewers: Slab::new(),
+            desks: 0,
             buyers: HashMap::new(),
             pending: BTreeSet::new(),
             entries: News::default(),
@@ -242,7 +245,8 @@ impl Room {
         }
         socket.send(&Frame::text(&text));
         self.viewers.insert(Viewer { socket, desk, buyer, place, mine, caught_up_at: None, blocked_since: None });
-        self.open.store(self.viewers.len(), Ordering::Relaxed);
+        self.desks += usize::from(desk);
+        self.count();
         self.pending.insert(key);
         let now = Instant::now();
         // A joiner does not wait for the tick; a crowd of them shares what the first one caused.
@@ -263,8 +267,14 @@ impl Room {
             }
         }
         self.pending.remove(&key);
-        self.open.store(self.viewers.len(), Ordering::Relaxed);
+        self.desks -= usize::from(viewer.desk);
+        self.count();
         self.empty_since = Instant::now();
+    }
+
+    fn count(&self) {
+        self.open.sockets.store(self.viewers.len(), Ordering::Relaxed);
+        self.open.watching.store(self.viewers.len() - self.desks, Ordering::Relaxed);
     }
 
     fn take(&mut self, entry: Arc<Entry>) {
@@ -563,7 +573,8 @@ impl Drop for Room {
                 self.live.count_behind(-1);
             }
         }
-        self.open.store(0, Ordering::Relaxed);
+        self.open.sockets.store(0, Ordering::Relaxed);
+        self.open.watching.store(0, Ordering::Relaxed);
     }
 }
 

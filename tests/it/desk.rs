@@ -51,6 +51,32 @@ both! {
 }
 
 both! {
+    async fn who_works_at_the_desk_is_not_counted_as_watching(shop) {
+        let (show, _) = shop.show_with(5).await;
+        let mut desks = Vec::new();
+        for role in [Role::Host, Role::Moderator, Role::Analyst, Role::Service] {
+            let token = shop.token(role, "hanna", None, PATIENCE);
+            desks.push(Viewer::join(&shop, show, &format!("token={token}")).await);
+        }
+        let counts = |it: &Viewer, watching: i64| it.gauges.get("viewers").is_some_and(|(_, count)| *count == watching);
+        // The desk is told so, also when nobody watches.
+        desks[0].until(|it| counts(it, 0)).await;
+        let mut guest = Viewer::join(&shop, show, "").await;
+        let token = shop.token(Role::Viewer, "ann", Some(show), PATIENCE);
+        let buyer = Viewer::join(&shop, show, &format!("token={token}")).await;
+        guest.until(|it| counts(it, 2)).await;
+        desks[0].until(|it| counts(it, 2)).await;
+        drop(buyer);
+        desks[0].until(|it| counts(it, 1)).await;
+        drop(guest);
+        desks[0].until(|it| counts(it, 0)).await;
+        let line = shop.host().get(&format!("/v1/shows/{show}/timeline")).await.ok();
+        let seen = line["points"].as_array().unwrap().iter().map(|it| it["viewers"].as_i64().unwrap());
+        assert!(seen.clone().max().is_some_and(|it| it <= 2), "{line}");
+    }
+}
+
+both! {
     async fn the_time_line_says_how_a_show_goes(shop) {
         let (show, product) = shop.show_with(2).await;
         let path = |what: &str| format!("/v1/shows/{show}/{what}");
