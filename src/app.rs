@@ -46,6 +46,7 @@ pub const MIGRATIONS: Migrations = &[
     (11, "action", include_str!("../migrations/0011_action.sql")),
     (12, "sample", include_str!("../migrations/0012_sample.sql")),
     (14, "node", include_str!("../migrations/0014_node.sql")),
+    (15, "sale end", include_str!("../migrations/0015_sale_end.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.

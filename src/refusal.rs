@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::checkout::rules::{Allowed, Item, Refusal};
+use crate::checkout::rules::{Allowed, EndReason, Item, Refusal};
 use crate::checkout::{Failed, NoAnswer};
 use crate::error::{Code, Error, Problem, invalid};
 
@@ -50,10 +50,18 @@ pub fn refused(refusal: Refusal) -> Error {
         Refusal::VersionConflict { version } => {
             Problem::new(Code::VersionConflict, "Somebody changed it first.").with("version", version)
         }
-        Refusal::SaleOver { sale_id, ended_at } => {
-            Problem::new(Code::SaleEnded, format!("The sale ended at {}; arm a new one.", ended_at.rfc3339()))
+        Refusal::SaleOver { sale_id, ended_at, reason, by } => {
+            let happened = match (reason, &by) {
+                (EndReason::ByHand, Some(by)) => format!("{by} ended the sale"),
+                (EndReason::ByHand, None) => "The sale was ended by hand".into(),
+                (EndReason::ByTime, _) => "The sale ended by its time".into(),
+                (EndReason::ShowEnded, _) => "The sale ended with the show".into(),
+            };
+            let over = Problem::new(Code::SaleEnded, format!("{happened} at {}.", ended_at.rfc3339()))
                 .with("sale_id", json!(sale_id))
                 .with("ended_at", json!(ended_at))
+                .with("reason", json!(reason));
+            if let Some(by) = by { over.with("by", &*by) } else { over }
         }
         Refusal::SaleOnProduct { sale_id } => {
             Problem::new(Code::Conflict, "The product has a sale that has not ended.").with("sale_id", json!(sale_id))

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::checkout::rules::{Answer, Command, NewSale, Sale, SaleState};
+use crate::checkout::rules::{Answer, Command, EndOfSale, NewSale, Sale, SaleState};
 use crate::checkout::store;
 use crate::clock::Millis;
 use crate::db::{Turn, Tx, query, row};
-use crate::error::{Code, Result, invalid, problem};
+use crate::error::{Result, invalid};
 use crate::ids::{ProductId, SaleId, ShowId};
 use crate::live::SaleOnStage;
 use crate::money::{AMOUNT_MAX_MINOR, Currency};
@@ -82,7 +82,9 @@ pub struct SaleAnswer {
 
 impl From<Sale> for SaleAnswer {
     fn from(sale: Sale) -> SaleAnswer {
-        SaleAnswer { left: if sale.is_ended() { Units::ZERO } else { sale.free() }, sale }
+        let left = if sale.is_ended() { Units::ZERO } else { sale.free() };
+        // Viewers read it too.
+        SaleAnswer { sale: Sale { ended_by: None, ended_key: None, ..sale }, left }
     }
 }
 
@@ -157,14 +159,13 @@ async fn end(
     once: Once<End>,
 ) -> Result<Json<SaleAnswer>> {
     caller.may_host(show)?;
+    // A key that was used for something else is refused. Whether this is the request that has ended the sale says the sale.
     let mut tx = app.db.write(Turn::Host).await?;
-    // A repeated request finds the sale as the first one has left it.
-    if once.claim(&mut tx, &caller).await? && find(&mut tx, show, sale_id).await?.is_some_and(|it| it.is_ended()) {
-        return Err(problem(Code::Conflict, "The sale has ended already."));
-    }
+    once.claim(&mut tx, &caller).await?;
     tx.commit().await?;
-    let command = Command::EndSale { sale_id, version: once.body.version };
-    match app.checkout.act(show, command, caller.did("sale.end", sale_id)).await? {
+    let by = caller.subject.to_string().into();
+    let end = EndOfSale { sale_id, version: once.body.version, by, key: once.key.into() };
+    match app.checkout.act(show, Command::EndSale(end), caller.did("sale.end", sale_id)).await? {
         Answer::Sale(it) => Ok(Json(it.into())),
         Answer::Refused(it) => Err(refused(it)),
         other => Err(anyhow::anyhow!("not an answer to the end of a sale: {other:?}").into()),

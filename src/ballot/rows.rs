@@ -21,6 +21,7 @@ row! {
         total: i64,
         pub(super) ends_at: Option<Millis>,
         pub(super) closed_at: Option<Millis>,
+        closed_reason: Option<EndReason>,
         pub(super) guests_vote: bool,
         pub(super) show_ended_at: Option<Millis>,
     }
@@ -39,7 +40,7 @@ pub(super) async fn lock(tx: &mut Tx, show: ShowId, poll: PollId) -> db::Result<
         return Ok(None);
     }
     query(
-        "select counts, total, p.ends_at, closed_at, guests_vote, s.ended_at as show_ended_at
+        "select counts, total, p.ends_at, closed_at, closed_reason, guests_vote, s.ended_at as show_ended_at
          from poll p join show s on s.show_id = p.show_id where poll_id = $1",
     )
     .bind(poll)
@@ -187,7 +188,8 @@ pub async fn close(change: &mut Change, poll: PollId, reason: EndReason, at: Mil
     let row = row.ok_or_else(|| problem(Code::NotFound, format!("There is no poll {poll} in this show.")))?;
     if let Some(closed_at) = row.closed_at {
         let detail = "The poll has closed already; its result stands in the list of polls.";
-        return Err(Problem::new(Code::PollClosed, detail).with("closed_at", closed_at.0).into());
+        let closed = Problem::new(Code::PollClosed, detail).with("closed_at", closed_at.0);
+        return Err(closed.with("reason", json!(row.closed_reason)).into());
     }
     query("update poll set closed_at = $2, closed_reason = $3 where poll_id = $1")
         .bind(poll)

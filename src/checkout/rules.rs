@@ -216,12 +216,7 @@ pub enum Command {
         hold_id: HoldId,
     },
     ArmSale(NewSale),
-    /// One that has ended stays as it is: a batch whose commit was unknown is decided again on what it has done.
-    EndSale {
-        sale_id: SaleId,
-        /// The version that the host saw, if that matters.
-        version: Option<i64>,
-    },
+    EndSale(EndOfSale),
     SetCap {
         sale_id: SaleId,
         cap: Units,
@@ -306,6 +301,17 @@ pub struct NewSale {
     pub ends_at: Option<Millis>,
 }
 
+/// A host ends a sale. The sale keeps who and with which key: whoever comes later is told so, and the same request, repeated or
+/// decided again because its commit was unknown, finds what it has done itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndOfSale {
+    pub sale_id: SaleId,
+    /// The version that the host saw, if that matters.
+    pub version: Option<i64>,
+    pub by: Arc<str>,
+    pub key: Arc<str>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listing {
     pub list_price_minor: i64,
@@ -324,7 +330,7 @@ impl Command {
             | Command::RefundFailed { .. } => Rank::Payments,
             Command::Release { .. } | Command::FreeByHost { .. } => Rank::Releases,
             Command::ArmSale(_)
-            | Command::EndSale { .. }
+            | Command::EndSale(_)
             | Command::SetCap { .. }
             | Command::SetAllocation { .. }
             | Command::StartShow
@@ -438,6 +444,9 @@ pub enum Refusal {
     SaleOver {
         sale_id: SaleId,
         ended_at: Millis,
+        reason: EndReason,
+        /// Who ended it by hand.
+        by: Option<Arc<str>>,
     },
     /// The product has a sale that has not ended.
     SaleOnProduct {

@@ -184,7 +184,7 @@ impl Named {
                 }
                 Command::Hold(_)
                 | Command::ArmSale(_)
-                | Command::EndSale { .. }
+                | Command::EndSale(_)
                 | Command::SetCap { .. }
                 | Command::SetAllocation { .. }
                 | Command::StartShow
@@ -372,6 +372,9 @@ columns!(Sale {
     sold,
     sold_out,
     version,
+} shared {
+    ended_by: Option<String>,
+    ended_key: Option<String>,
 });
 
 /// All sales of a show, in the order of their making.
@@ -381,7 +384,7 @@ columns!(Sale {
 pub async fn sales(tx: &mut Tx, show_id: ShowId) -> Result<Vec<Sale>> {
     query(
         "select sale_id, product_id, price_minor, cap, limit_per_buyer, starts_at, ends_at, state, ended_at,
-                ended_reason, held, sold, sold_out, version
+                ended_reason, ended_by, ended_key, held, sold, sold_out, version
          from sale where show_id = $1 order by sale_id",
     )
     .bind(show_id)
@@ -395,17 +398,18 @@ async fn write_sales(tx: &mut Tx, show_id: ShowId, rows: &[Sale]) -> Result<()> 
     }
     query(
         "insert into sale (sale_id, show_id, product_id, price_minor, cap, limit_per_buyer, starts_at, ends_at, state,
-                           ended_at, ended_reason, held, sold, sold_out, version)
+                           ended_at, ended_reason, ended_by, ended_key, held, sold, sold_out, version)
          select value->>'sale_id', $1, value->>'product_id', cast(value->>'price_minor' as bigint),
                 cast(value->>'cap' as bigint), cast(value->>'limit_per_buyer' as bigint),
                 cast(value->>'starts_at' as bigint), cast(value->>'ends_at' as bigint), value->>'state',
-                cast(value->>'ended_at' as bigint), value->>'ended_reason', cast(value->>'held' as bigint),
-                cast(value->>'sold' as bigint), cast(value->>'sold_out' as text) in ('1', 'true'),
-                cast(value->>'version' as bigint)
+                cast(value->>'ended_at' as bigint), value->>'ended_reason', value->>'ended_by', value->>'ended_key',
+                cast(value->>'held' as bigint), cast(value->>'sold' as bigint),
+                cast(value->>'sold_out' as text) in ('1', 'true'), cast(value->>'version' as bigint)
          from json_each($2) where true
          on conflict (sale_id) do update
          set cap = excluded.cap, ends_at = excluded.ends_at, state = excluded.state, ended_at = excluded.ended_at,
-             ended_reason = excluded.ended_reason, held = excluded.held, sold = excluded.sold,
+             ended_reason = excluded.ended_reason, ended_by = excluded.ended_by, ended_key = excluded.ended_key,
+             held = excluded.held, sold = excluded.sold,
              sold_out = excluded.sold_out, version = excluded.version",
     )
     .bind(show_id)

@@ -473,7 +473,7 @@ both! {
         assert_eq!(host.hold(show, &sale, 1).await.refusal(), (403, "forbidden"));
         assert_eq!(ann.post(&sales, json!({ "product_id": product, "price_minor": 1, "cap": 1 })).await.refusal(), (403, "forbidden"));
         host.post(&format!("{sales}/{sale}/end"), json!({})).await.ok();
-        assert_eq!(host.post(&format!("{sales}/{sale}/end"), json!({})).await.refusal(), (409, "conflict"));
+        assert_eq!(host.post(&format!("{sales}/{sale}/end"), json!({})).await.refusal(), (409, "sale_ended"));
         assert_eq!(shop.nobody().post(&holds, json!({ "lines": [{ "sale_id": sale, "quantity": 1 }] })).await.status, 401);
         let unsigned = host.request(Method::POST, "/v1/webhooks/payments").body("{}").send().await;
         assert_eq!(crate::harness::Answer::read(unsigned).await.refusal(), (401, "unauthorized"));

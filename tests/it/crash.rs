@@ -479,7 +479,7 @@ async fn the_end_of_a_sale_is_not_refused_to_whoever_ended_it(backend: Backend) 
     let ended = stage.server.host().post(&path, json!({ "version": 2 })).await.ok();
     assert_eq!((&ended["state"], &ended["ended_reason"]), (&json!("ended"), &json!("by_hand")));
     assert_eq!(stage.count("select count(*) from entry where type = 'sale.ended'").await, 1);
-    assert_eq!(stage.server.host().post(&path, json!({})).await.refusal(), (409, "conflict"));
+    assert_eq!(stage.server.host().post(&path, json!({})).await.refusal(), (409, "sale_ended"));
     stage.agrees().await;
 }
 

@@ -1,5 +1,7 @@
 //! What somebody meets who tries the API by hand: what is refused, and whether the refusal says what to do instead.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -72,6 +74,59 @@ both! {
         assert_eq!((&late.body["ended_at"], &late.body["sale_id"]), (&ended["ended_at"], &json!(sale)));
         let moment = showcart::clock::Millis(ended["ended_at"].as_i64().unwrap()).rfc3339();
         assert!(detail(&late).contains(&moment), "{late:?}");
+    }
+}
+
+both! {
+    async fn of_two_hosts_who_end_a_sale_the_second_is_told_who_was_first(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 3 })).await;
+        let end = format!("/v1/shows/{show}/sales/{sale}/end");
+        let people = [("ben", shop.person(Role::Host, "ben")), ("hanna", shop.host())];
+        // Both see it running, and press in the same moment.
+        let press = async |(name, it): &(&str, Person<'_>)| {
+            it.post_with_key(&end, json!({ "version": 2 }), &format!("{name}'s")).await
+        };
+        let (ben, hanna) = tokio::join!(press(&people[0]), press(&people[1]));
+        let (first, second, ended, late) =
+            if ben.status == 200 { (&people[0], &people[1], ben, hanna) } else { (&people[1], &people[0], hanna, ben) };
+        let ended = ended.ok();
+        assert_eq!(late.refusal(), (409, "sale_ended"));
+        let told = json!({ "sale_id": sale, "ended_at": ended["ended_at"], "reason": "by_hand", "by": first.0 });
+        for (name, value) in told.as_object().unwrap() {
+            assert_eq!(&late.body[name], value, "{late:?}");
+        }
+        assert!(detail(&late).starts_with(&format!("{} ended the sale at ", first.0)), "{late:?}");
+        // Whoever did it gets the first answer again, with the same key and with no other.
+        assert_eq!(press(first).await.ok(), ended);
+        assert_eq!(press(second).await.refusal(), (409, "sale_ended"));
+        assert_eq!(first.1.post(&end, json!({ "version": 2 })).await.refusal(), (409, "sale_ended"));
+        // Who did it is the desk's business.
+        assert!(!shop.buyer("ann").get(&format!("/v1/shows/{show}/sales")).await.ok().to_string().contains("ended_by"));
+    }
+}
+
+both! {
+    async fn what_time_or_the_show_has_ended_is_not_ended_again_by_hand(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let path = |what: &str| format!("/v1/shows/{show}/{what}");
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 3, "duration_ms": 5_000 })).await;
+        let poll = json!({ "question": "Next?", "choices": ["A", "B"], "duration_ms": 5_000 });
+        let poll = shop.host().post(&path("polls"), poll).await.ok();
+        let close = path(&format!("polls/{}/close", poll["poll_id"].as_str().unwrap()));
+        shop.advance(Duration::from_secs(6)).await;
+        let late = shop.host().post(&path(&format!("sales/{sale}/end")), json!({})).await;
+        assert_eq!((late.refusal(), &late.body["reason"]), ((409, "sale_ended"), &json!("by_time")));
+        assert!(late.body["by"].is_null(), "{late:?}");
+        // Whether or not the click finds it open, it has ended by its time.
+        assert_eq!(shop.host().post(&close, json!({})).await.body["reason"], "by_time");
+        let late = shop.host().post(&close, json!({})).await;
+        assert_eq!((late.refusal(), &late.body["reason"]), ((409, "poll_closed"), &json!("by_time")));
+        assert!(late.body["closed_at"].is_i64(), "{late:?}");
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 3 })).await;
+        shop.host().post(&path("end"), json!({})).await.ok();
+        let late = shop.host().post(&path(&format!("sales/{sale}/end")), json!({})).await;
+        assert_eq!((late.refusal(), &late.body["reason"]), ((409, "sale_ended"), &json!("show_ended")));
     }
 }
 

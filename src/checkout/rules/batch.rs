@@ -96,7 +96,7 @@ impl<'a> Batch<'a> {
             Command::Release { hold_id, buyer } => self.release(hold_id, &buyer),
             Command::FreeByHost { hold_id } => self.free_by_host(hold_id),
             Command::ArmSale(it) => self.arm_sale(it),
-            Command::EndSale { sale_id, version } => self.end_sale_by_hand(sale_id, version),
+            Command::EndSale(it) => self.end_sale_by_hand(it),
             Command::SetCap { sale_id, cap } => self.set_cap(sale_id, cap),
             Command::SetAllocation { product_id, allocated, listing } => {
                 self.set_allocation(product_id, allocated, listing)

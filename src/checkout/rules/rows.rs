@@ -158,6 +158,12 @@ pub struct Sale {
     pub state: SaleState,
     pub ended_at: Option<Millis>,
     pub ended_reason: Option<EndReason>,
+    /// Who ended it by hand; for the desk alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<Arc<str>>,
+    /// The Idempotency-Key that they ended it with: the same request may come again, and another one comes too late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_key: Option<Arc<str>>,
     pub held: Units,
     pub sold: Units,
     /// Whether the last thing that viewers were told is that it is sold out.

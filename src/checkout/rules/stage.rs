@@ -5,7 +5,7 @@
 use super::batch::Batch;
 use super::entry::News;
 use super::rows::{Allocation, Sale, SaleState};
-use super::{Allowed, Answer, Audience, EndReason, Listing, NewSale, Refusal, ShowState};
+use super::{Allowed, Answer, Audience, EndOfSale, EndReason, Listing, NewSale, Refusal, ShowState};
 use crate::clock::Millis;
 use crate::ids::{ProductId, SaleId};
 use crate::money::AMOUNT_MAX_MINOR;
@@ -84,6 +84,8 @@ impl Batch<'_> {
             state: SaleState::Armed,
             ended_at: None,
             ended_reason: None,
+            ended_by: None,
+            ended_key: None,
             held: Units::ZERO,
             sold: Units::ZERO,
             sold_out: false,
@@ -118,21 +120,28 @@ impl Batch<'_> {
         self.say(Audience::All, at, News::SaleEnded { sale_id, product_id, reason }, once);
     }
 
-    pub(super) fn end_sale_by_hand(&mut self, sale_id: SaleId, version: Option<i64>) -> Result<Answer, Refusal> {
+    pub(super) fn end_sale_by_hand(&mut self, it: EndOfSale) -> Result<Answer, Refusal> {
+        let EndOfSale { sale_id, version, by, key } = it;
         let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
-        if !sale.is_ended() {
-            if version.is_some_and(|it| it != sale.version) {
-                return Err(Refusal::VersionConflict { version: sale.version });
-            }
-            self.end_sale(sale_id, EndReason::ByHand, self.now);
+        if sale.ended_by.as_ref() == Some(&by) && sale.ended_key.as_ref() == Some(&key) {
+            return Ok(Answer::Sale(sale.clone()));
         }
-        Ok(Answer::Sale(self.sale(sale_id).clone()))
+        if let Some(over) = over(sale) {
+            return Err(over);
+        }
+        if version.is_some_and(|it| it != sale.version) {
+            return Err(Refusal::VersionConflict { version: sale.version });
+        }
+        self.end_sale(sale_id, EndReason::ByHand, self.now);
+        let sale = self.sale_mut(sale_id);
+        (sale.ended_by, sale.ended_key) = (Some(by), Some(key));
+        Ok(Answer::Sale(sale.clone()))
     }
 
     pub(super) fn set_cap(&mut self, sale_id: SaleId, cap: Units) -> Result<Answer, Refusal> {
         let sale = self.state().sales.get(&sale_id).ok_or(Refusal::UnknownSale { sale_id })?;
-        if let Some(ended_at) = sale.ended_at {
-            return Err(Refusal::SaleOver { sale_id, ended_at });
+        if let Some(over) = over(sale) {
+            return Err(over);
         }
         within("cap", cap.0, 1, Units::MAX.0)?;
         let committed = sale.held + sale.sold;
@@ -206,6 +215,12 @@ impl Batch<'_> {
             ShowState::Ended => Err(Refusal::ShowEnded),
         }
     }
+}
+
+/// Why a sale that has ended cannot be changed.
+fn over(sale: &Sale) -> Option<Refusal> {
+    let (ended_at, reason) = sale.ended_at.zip(sale.ended_reason)?;
+    Some(Refusal::SaleOver { sale_id: sale.sale_id, ended_at, reason, by: sale.ended_by.clone() })
 }
 
 /// Refuses a number that is not one of `low` to `high`.

@@ -95,7 +95,7 @@ impl World {
         assert_eq!(whole, self.rows, "the effects do not say all that was decided");
         self.rows.standings = standings(&self.rows);
         self.check();
-        for command in commands.iter().filter(|it| matches!(it, Command::EndSale { .. } | Command::EndShow)) {
+        for command in commands.iter().filter(|it| matches!(it, Command::EndSale(_) | Command::EndShow)) {
             let again = std::slice::from_ref(command);
             let repeated = decide(&mut self.load(again), again.to_vec(), self.now);
             assert_eq!(repeated.changed, [false], "what has ended is not ended again");

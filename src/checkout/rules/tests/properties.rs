@@ -134,7 +134,12 @@ impl World {
                     sale_id: self.id("sal_"),
                 })
             }
-            Op::EndSale { sale } => Command::EndSale { sale_id: pick(&rows.sales, *sale)?, version: None },
+            Op::EndSale { sale } => Command::EndSale(EndOfSale {
+                sale_id: pick(&rows.sales, *sale)?,
+                version: None,
+                by: "hanna".into(),
+                key: format!("end {sale}").into(),
+            }),
             Op::SetCap { sale, cap } => Command::SetCap { sale_id: pick(&rows.sales, *sale)?, cap: Units(*cap) },
             Op::Allocate { product, allocated } => Command::SetAllocation {
                 product_id: pick(&rows.stock, *product)?,

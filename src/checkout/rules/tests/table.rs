@@ -7,7 +7,7 @@
 //! start · end · sweep                          sweep is an empty batch
 //! allocate mug 5 [at 1000]                     at: the list price, needed the first time
 //! sale flash mug 700 cap 3 limit 1 [from 10s] [to 60s]
-//! endsale flash [v2] · cap flash 5
+//! endsale flash [v2] [by ben] [key k1] · cap flash 5
 //! hold ann/k1 flash*2 mug [ago 5s] [body b]    arrived 5 s ago; another fingerprint
 //! pay ann/k1 [key x]                           another Idempotency-Key than its hold's name
 //! open · cancel · abandon · release · free ann/k1
@@ -218,8 +218,9 @@ impl Script {
                 })
             }
             "endsale" => {
-                let version = words.get(2).map(|it| it.trim_start_matches('v').parse().unwrap());
-                Command::EndSale { sale_id: self.sale(name), version }
+                let version = words[2..].iter().find_map(|it| it.strip_prefix('v')).map(|it| it.parse().unwrap());
+                let (by, key) = (option(words, "by").unwrap_or("hanna"), option(words, "key").unwrap_or("monday"));
+                Command::EndSale(EndOfSale { sale_id: self.sale(name), version, by: by.into(), key: key.into() })
             }
             "cap" => Command::SetCap { sale_id: self.sale(name), cap: units(words[2]) },
             "hold" => {
@@ -358,7 +359,9 @@ fn describe_refusal(refusal: &Refusal) -> String {
         Refusal::NotFound => "not_found".into(),
         Refusal::Conflict => "conflict".into(),
         Refusal::VersionConflict { version } => format!("version_conflict v{version}"),
-        Refusal::SaleOver { .. } => "sale_over".into(),
+        Refusal::SaleOver { reason, by, .. } => {
+            format!("sale_over {}{}", reason.as_str(), by.as_ref().map_or(String::new(), |it| format!(" by {it}")))
+        }
         Refusal::SaleOnProduct { .. } => "sale_on_product".into(),
         Refusal::Invalid { field, .. } => format!("invalid {field}"),
         Refusal::UnitsCommitted { committed } => format!("units_committed {committed}"),
@@ -520,7 +523,7 @@ fn taps_count_at_their_arrival() {
         open ann/k1                               -> open
         succeed ann/k1                            -> paid
         gmv 1 700 0
-        endsale flash                             -> ended ! -
+        endsale flash                             -> sale_over by_time ! -
         sale second mug 600 cap 3 limit 1 from 10s -> armed
         endsale second                            -> ended ! all:sale.ended
         hold dan/k1 second ago 5s                 -> sale_ended
@@ -1020,8 +1023,31 @@ fn hosts_change_allocations_and_caps_within_what_is_there() {
         cap nosale 2                              -> unknown_sale
         endsale flash v1                          -> version_conflict v4
         endsale flash v4                          -> ended
-        cap flash 3                               -> sale_over
+        cap flash 3                               -> sale_over by_hand by hanna
         endsale nosale                            -> unknown_sale
+        ",
+    );
+}
+
+#[test]
+fn who_ends_a_sale_that_has_ended_is_told_how_it_ended() {
+    play(
+        "
+        stock mug 10
+        allocate mug 5 at 1000                    -> allocated 5
+        start                                     -> live
+        sale flash mug 700 cap 3 limit 1          -> running
+        endsale flash by ben key k1               -> ended ! all:sale.ended
+        & endsale flash by hanna key k1           -> sale_over by_hand by ben
+        & endsale flash by ben key k1             -> ended
+        endsale flash v2 by ben key k1            -> ended ! -
+        endsale flash v2 by ben key k2            -> sale_over by_hand by ben
+        sale short mug 600 cap 2 limit 1 to 10s   -> running
+        tick 10s
+        endsale short                             -> sale_over by_time
+        sale last mug 600 cap 2 limit 1           -> running
+        end                                       -> ended
+        endsale last v2                           -> sale_over show_ended
         ",
     );
 }
