@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Point } from "../src/dashboard/api.js";
+import { happened } from "../src/dashboard/acts.js";
+import { Books } from "../src/dashboard/books.js";
 import { csv } from "../src/dashboard/csv.js";
-import { amount, decimals, decimalText } from "../src/design/money.js";
+import { isolated } from "../src/design/bidi.js";
+import { amount, decimals, decimalText, roundAmount } from "../src/design/money.js";
 import { type Act, lay, type Place } from "../src/dashboard/stage.js";
 import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";
@@ -17,6 +20,36 @@ test("amounts become decimal texts exactly, by the decimals of ISO 4217", () => 
   assert.equal(decimals("HUF"), 2);
   assert.match(amount(250000, "HUF"), /2,500\.00/);
   assert.match(amount(9007199254740991, "EUR"), /90,071,992,547,409\.91/);
+});
+
+test("amounts at a glance have the decimals that they need, also where a currency has three", () => {
+  const rows: [number, string, string][] = [
+    [6205, "EUR", "€62.05"], [6200, "EUR", "€62"], [123_456, "EUR", "€1,235"], [4_820_000_00, "EUR", "€4.8M"],
+    [4_505, "KWD", "KWD 4.505"], [500, "KWD", "KWD 0.500"], [5_000, "KWD", "KWD 5"], [1250, "JPY", "¥1,250"],
+  ];
+  for (const [minor, currency, text] of rows) assert.equal(roundAmount(minor, currency).replace("\u00A0", " "), text);
+});
+
+test("the best minute is that of the orders, whenever it was and however they lie to the clock", () => {
+  const books = new Books();
+  assert.equal(books.bestMinute(), null);
+  const at = Date.parse("2026-03-01T20:00:30.000Z");
+  const paid = (afterMs: number, gmv: number) =>
+    books.take({ id: "", type: "order.paid", time: new Date(at + afterMs).toISOString(), data: { gmv_delta_minor: gmv } });
+  for (const [afterMs, gmv] of [[0, 100], [59_999, 200], [60_000, 10], [61_000, 5], [300_000, 280]] as const) paid(afterMs, gmv);
+  assert.deepEqual(books.bestMinute(), { gmv: 300, at });
+  paid(359_000, 30);
+  books.take({ id: "", type: "order.refunded", time: new Date(at).toISOString(), data: { gmv_delta_minor: -300 } });
+  assert.deepEqual(books.bestMinute(), { gmv: 310, at: at + 300_000 });
+});
+
+test("a text that turns letters round turns its own, and none of ours", () => {
+  const evil = "\u202Edloc\u2069\u202E, tfos";
+  assert.equal(isolated("Lamp, tall 70 × 240 – é"), "Lamp, tall 70 × 240 – é");
+  assert.equal(isolated(evil), "\u2068dloc, tfos\u2069");
+  const poll = { poll_id: "pol_1", question: "?", choices: [evil, "b"], opened_at: 1, closed_at: 2, counts: [3, 0], result: { total: 3, winner: 0 } };
+  const [line] = happened({ marks: [], sales: [], polls: [poll], lineup: [], books: new Books() });
+  assert.equal(line?.result, "\u2068dloc, tfos\u2069, 3 votes");
 });
 
 test("a CSV is read back as it was, whatever its texts hold", () => {
@@ -92,7 +125,7 @@ test("labels never overlap, however many pins there are", () => {
     return { kind: "pin", text: `A product with a long name, number ${index}`, from, to: index % 3 === 0 ? from + 4_000 : null };
   });
   for (const width of [300, 900, 20_000]) {
-    const place: Place = { from: 0, to: 100_000, width, measure: (text) => [...text].length * 7 };
+    const place: Place = { from: 0, to: 100_000, edge: 100_000, width, measure: (text) => [...text].length * 7 };
     const placed = lay(acts, 3, place);
     assert.equal(placed.length, acts.length);
     for (const row of [0, 1, 2]) {

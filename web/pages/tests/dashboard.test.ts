@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import type { Page } from "playwright-core";
-import { DESKTOP, PHONE, visit } from "../../testing/browser.js";
+import { DESKTOP, PHONE, SMALL, visit } from "../../testing/browser.js";
 import { call, Host } from "../../testing/host.js";
 import type { Point, TimelineAnswer } from "../src/dashboard/api.js";
 import { decimalText } from "../src/design/money.js";
@@ -79,7 +79,7 @@ test("viewers and a purchase are seen within two seconds, and what is on stage i
   await figure(page, "orders", "1").waitFor();
   await figure(page, "conversion", "100%").waitFor();
   await page.locator("#sales tfoot").getByText("€62.05").waitFor();
-  await page.waitForFunction(() => document.querySelector("#says-gmv strong")?.textContent === "€62");
+  await page.waitForFunction(() => document.querySelector("#says-gmv strong")?.textContent === "€62.05");
   assert.equal(await isDrawn(page, "gmv", "money-ink"), true);
 
   await crowd.come(2);
@@ -89,6 +89,93 @@ test("viewers and a purchase are seen within two seconds, and what is on stage i
   await host.closePoll(poll);
   await page.locator("#marks").getByText("nobody voted").waitFor();
   assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test("of a young show the curves end where its time has come to, and the viewers are said from the beginning", { timeout: 60_000 }, async () => {
+  const { browser, server } = stage;
+  const host = await Host.open(server, { title: "Just begun" });
+  const lamp = await host.product({ sku: "young-1", title: "Lamp", price_minor: 8900 });
+  const crowd = await Crowd.of(server, host.showId);
+  await crowd.come(3);
+  const { page, context, complaints } = await signedIn(browser, server, host);
+  const opened = performance.now();
+  await figure(page, "viewers", "3").waitFor();
+  await page.locator("#says-viewers strong").getByText("3", { exact: true }).waitFor();
+  assert.ok(performance.now() - opened < LIVE_MS);
+  const sale = await host.sale(lamp, { price_minor: 6205, cap: 5 });
+  await host.buy("ann", sale);
+  await page.locator("#says-gmv strong").getByText("€62.05", { exact: true }).waitFor();
+  assert.equal(await isDrawn(page, "gmv", "money-ink"), true);
+  await page.locator("#says-orders strong").getByText("1", { exact: true }).waitFor();
+  // The axis has minutes, and its right half is still empty: no curve, and no sale that goes on.
+  const names = ["viewers", "gmv", "orders", "requests", "wait"];
+  for (const name of names) {
+    const inked = await page.locator(`#plot-${name} canvas`).evaluate((canvas: HTMLCanvasElement, tokens) => {
+      const pen = canvas.getContext("2d") as CanvasRenderingContext2D;
+      const from = Math.round(canvas.width * 0.6);
+      const { data } = pen.getImageData(from, 0, canvas.width - from, Math.round(canvas.height * 0.7));
+      const colours = tokens.map((it) => getComputedStyle(document.querySelector(`.palette .${it}`) as Element).color.match(/\d+/g)?.map(Number) ?? []);
+      let found = 0;
+      for (let at = 0; at < data.length; at += 4)
+        if ((data[at + 3] ?? 0) > 20 && colours.some((it) => it.every((value, index) => Math.abs(value - (data[at + index] ?? 0)) < 8))) found += 1;
+      return found;
+    }, ["ink", "money-ink", "scarce-ink", "signal-ink"]);
+    assert.equal(inked, 0, `${name} is drawn into time to come`);
+  }
+  assert.deepEqual(complaints, []);
+  await crowd.leave();
+  await context.close();
+});
+
+test("the best minute of the report has what was paid in the last moment", { timeout: 60_000 }, async () => {
+  const { browser, server } = stage;
+  const host = await Host.open(server, { title: "In the last moment" });
+  const lamp = await host.product({ sku: "last-1", title: "Lamp", price_minor: 8900 });
+  const sale = await host.sale(lamp, { price_minor: 6205, cap: 5 });
+  await host.buy("ann", sale);
+  await host.end();
+  const { page, context } = await signedIn(browser, server, host);
+  await page.locator("#state").getByText("Report").waitFor();
+  await figure(page, "minute", "€62.05").waitFor();
+  await page.locator("#says-gmv strong").getByText("€62.05", { exact: true }).waitFor();
+  await context.close();
+});
+
+test("on the smallest phones nothing of the dashboard flows over, live and in the report", { timeout: 60_000 }, async () => {
+  const { browser, server } = stage;
+  const long = "Handwoven-undyed-Herdwick-wool-runner-with-a-name-that-does-not-end-in-a-long-time";
+  const host = await Host.open(server, { title: long });
+  const rug = await host.product({ sku: long, title: long, variant: "70 × 240 cm", price_minor: 99_999_900 });
+  const crowd = await Crowd.of(server, host.showId);
+  await crowd.come(2);
+  await host.pin(rug, 0);
+  const sale = await host.sale(rug, { price_minor: 98_765_400, cap: 5 });
+  await host.poll(long, [long.slice(0, 80), "B"]);
+  await host.buy("ann", sale);
+  const { page, context, complaints } = await signedIn(browser, server, host, SMALL);
+  const fits = async (when: string) => {
+    const wide = await page.evaluate(() => {
+      const scrolls = (it: Element | null): boolean => it !== null && (getComputedStyle(it).overflowX !== "visible" || scrolls(it.parentElement));
+      const all = [...document.querySelectorAll("body *")].filter((it) => it.closest(".spoken, .palette, svg") === null);
+      return all.filter((it) => !scrolls(it.parentElement?.closest(".table, .plot, .running") ?? null)).map((it) => ({ name: `${it.tagName}#${it.id}.${it.className}`, right: it.getBoundingClientRect().right })).filter((it) => it.right > innerWidth + 0.5);
+    });
+    assert.deepEqual(wide, [], when);
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320, when);
+  };
+  await figure(page, "orders", "1").waitFor();
+  await fits("live");
+  await page.getByRole("button", { name: "As a table" }).click();
+  await page.locator("#seen").waitFor();
+  await fits("with its table");
+  await host.end();
+  await page.locator("#state").getByText("Report").waitFor();
+  await fits("the report");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Token", { exact: true }).waitFor();
+  await fits("the door");
+  assert.deepEqual(complaints, []);
+  await crowd.leave();
   await context.close();
 });
 

@@ -166,6 +166,140 @@ test("of two hosts at once, the one who is late is told what happened instead", 
   await ben.context.close();
 });
 
+test(
+  "of two hosts who end the same sale and close the same poll, the late one is told where it is seen, and aloud",
+  limit,
+  async () => {
+    const host = await Host.open(stage.server);
+    const lamp = await host.product({ sku: "race-1", title: "The lamp", price_minor: 8900 });
+    const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+    const late: { heldBack: (string | Buffer)[] | null; route: WebSocketRoute | null } = { heldBack: null, route: null };
+    const ben = await atDesk(stage, host.showId, "ben", {
+      // A phone, where a view fills the screen.
+      options: { ...DESKTOP, viewport: { width: 390, height: 844 } },
+      prepare: async (context) => {
+        await context.routeWebSocket(/\/live/, (route) => {
+          late.route = route;
+          route.connectToServer().onMessage((message) => {
+            if (late.heldBack === null) route.send(message);
+            else late.heldBack.push(message);
+          });
+        });
+      },
+    });
+    const { page } = ben;
+    const told = page.locator("showcart-desk-notes [data-told]");
+    const voice = page.locator("#voice");
+    const catchUp = () => {
+      for (const message of late.heldBack ?? []) late.route?.send(message);
+      late.heldBack = null;
+    };
+    await host.poll("Which glaze next?", ["Ochre", "Moss"]);
+    const poll = page.locator("showcart-desk-poll");
+    await poll.waitFor();
+
+    late.heldBack = [];
+    await host.call("POST", `/sales/${id}/end`, {});
+    await sale(page, id).getByRole("button", { name: "End the sale of The lamp" }).click();
+    await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
+    await sale(page, id).getByText("Meanwhile the sale was ended by hanna.").waitFor();
+    await voice.getByText("Meanwhile the sale was ended by hanna.").waitFor({ state: "attached" });
+    catchUp();
+    // Its card is gone, and what was said at it is still to be seen, on top of the page.
+    await sale(page, id).waitFor({ state: "detached" });
+    await told.getByText("Meanwhile the sale was ended by hanna.").waitFor();
+    const box = await told.boundingBox();
+    assert.ok(box !== null && box.y >= 0 && box.y + box.height <= 844, JSON.stringify(box));
+
+    // By its key, while another view fills the screen.
+    late.heldBack = [];
+    const open = (await host.call("GET", "/polls")) as unknown as { poll_id: string }[];
+    await host.closePoll(String(open[0]?.poll_id));
+    await page.getByRole("navigation").getByRole("button", { name: "Line-up" }).click();
+    await page.keyboard.press("c");
+    await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
+    await voice.getByText("Meanwhile the poll was closed by hanna.").waitFor({ state: "attached" });
+    assert.equal(await told.count(), 1, "what was said before has made room");
+    catchUp();
+    await poll.waitFor({ state: "detached" });
+    await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
+    await page.getByRole("button", { name: /^Put away/ }).click();
+    await told.waitFor({ state: "detached" });
+    assert.deepEqual(ben.complaints, []);
+    await ben.context.close();
+  },
+);
+
+test("the red switch is done also when somebody else has just ended one of the sales", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "red-race", title: "The lamp", price_minor: 8900 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+  const { page, context } = await atDesk(stage, host.showId, "ben");
+  await sale(page, id).waitFor();
+  await context.route("**/sales/*/end", async (route) => {
+    await host.call("POST", `/sales/${id}/end`, {});
+    await route.continue();
+  });
+  for (let press = 0; press < 2; press += 1) await page.keyboard.press("x");
+  await page.getByText("The sale is over, the pin is off, nothing is for sale.").first().waitFor();
+  await context.close();
+});
+
+test("a token that cannot run the panel is refused at the door, also where the address names the show", limit, async () => {
+  const host = await Host.open(stage.server);
+  const other = await Host.open(stage.server);
+  const buyer = await stage.server.token("viewer", "ann");
+  const hanna = await stage.server.token("host", "hanna");
+  const forged = `${hanna.slice(0, -6)}AAAAAA`;
+  for (const [token, said] of [
+    [buyer, "This token is for buyers and cannot run the control panel."],
+    ["nonsense", "This is not a token"],
+    [hanna.slice(0, 40), "This is not a token"],
+    [forged, "The token is not valid."],
+  ] as const) {
+    const words = { server: stage.server.url, show: host.showId, token };
+    const { page, context, complaints } = await visit(stage.browser, address(stage.files.url, "/desk", words), DESKTOP);
+    await page.getByRole("alert").getByText(said).waitFor();
+    assert.equal(await page.locator("showcart-desk").count(), 0);
+    // It is not tried again, and another one is.
+    await page.reload();
+    await page.getByLabel("Token").fill(hanna);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("heading", { name: "Choose a show" }).waitFor();
+    assert.deepEqual(complaints, []);
+    await context.close();
+  }
+  // A show that is not there leads to those that are.
+  const words = { server: stage.server.url, show: other.showId.replace(/....$/, "0000"), token: hanna };
+  const { page, context } = await visit(stage.browser, address(stage.files.url, "/desk", words), DESKTOP);
+  await page.getByRole("alert").getByText("There is no such show.").waitFor();
+  await page.getByRole("heading", { name: "Choose a show" }).waitFor();
+  await context.close();
+});
+
+test("what is still being read is not said to be nothing", limit, async () => {
+  const host = await Host.open(stage.server, { start: false });
+  let goOn = () => {};
+  const held = new Promise<void>((resolve) => (goOn = resolve));
+  const { page, context } = await atDesk(stage, host.showId, "hanna", {
+    prepare: async (context) => {
+      for (const part of ["**/actions?*", "**/orders?*"])
+        await context.route(part, async (route) => {
+          await held;
+          await route.continue();
+        });
+    },
+  });
+  const orders = page.locator("showcart-desk-orders");
+  for (const part of [log(page), orders]) await part.getByText("Loading…").waitFor();
+  for (const nothing of ["Nobody did anything yet.", "No orders yet."])
+    assert.equal(await page.getByText(nothing).count(), 0);
+  goOn();
+  await log(page).getByText("Nobody did anything yet.").waitFor();
+  await orders.getByText("No orders yet.").waitFor();
+  await context.close();
+});
+
 test("a stale press on a sale's end says that its cap was changed, and the next one ends it", limit, async () => {
   const host = await Host.open(stage.server);
   const lamp = await host.product({ sku: "cap-1", title: "The lamp", price_minor: 8900 });
@@ -339,7 +473,7 @@ test("a moderator is not offered what a moderator may not do", limit, async () =
     address(stage.files.url, "/desk", { server: stage.server.url, token: await stage.server.token("viewer", "ann") }),
     DESKTOP,
   );
-  await buyer.page.getByText("This token is for buyers.").waitFor();
+  await buyer.page.getByText("This token is for buyers").waitFor();
   assert.deepEqual(complaints, []);
   await context.close();
   await buyer.context.close();
@@ -495,11 +629,12 @@ async function crowded(): Promise<Host> {
 }
 
 test(
-  "nothing flows over at 390, 768 and 1280 px, and at 1280 × 800 nothing needs scrolling of the page",
+  "nothing flows over at 320, 390, 768 and 1280 px, and at 1280 × 800 nothing needs scrolling of the page",
   limit,
   async () => {
     const host = await crowded();
     for (const [width, height] of [
+      [320, 568],
       [390, 844],
       [768, 1024],
       [1280, 800],
@@ -507,7 +642,7 @@ test(
       const { page, context, complaints } = await atDesk(stage, host.showId, "hanna", {
         options: { ...DESKTOP, viewport: { width, height } },
       });
-      const views = width === 390 ? ["On air", "Line-up", "Compose", "Orders"] : [null];
+      const views = width < 700 ? ["On air", "Line-up", "Compose", "Orders"] : [null];
       await page.locator("showcart-desk-poll").waitFor({ state: "attached" });
       await page.locator("showcart-desk-orders [data-order]").waitFor({ state: "attached" });
       for (const view of views) {
@@ -529,6 +664,12 @@ test(
           return found;
         });
         assert.deepEqual(wide, [], `${width} px, ${view}`);
+        // What an order is of is read in whole.
+        const things = page.locator("showcart-desk-orders .things p").first();
+        if (await things.isVisible()) {
+          const cut = await things.evaluate((it) => [it.scrollWidth - it.clientWidth, getComputedStyle(it).textOverflow]);
+          assert.deepEqual(cut, [0, "clip"]);
+        }
         assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
       }
       if (width === 1280) assert.ok((await page.evaluate(() => document.documentElement.scrollHeight)) <= height);

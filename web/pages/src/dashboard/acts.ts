@@ -1,4 +1,5 @@
 import { texts } from "../texts/dashboard.en.js";
+import { isolated } from "../design/bidi.js";
 import { count } from "../design/format.js";
 import type { Listed, Mark, Poll, Sale } from "./api.js";
 import type { Books } from "./books.js";
@@ -15,7 +16,7 @@ export interface Stage {
 
 export function titleOf(sale: Sale, { lineup, marks }: Stage): string {
   const listed = lineup.find((it) => it.product_id === sale.product_id);
-  if (listed !== undefined) return listed.variant === null ? listed.title : `${listed.title}, ${listed.variant}`;
+  if (listed !== undefined) return listed.variant === null ? listed.title : `${isolated(listed.title)}, ${isolated(listed.variant)}`;
   // It has left the line-up; when the sale began it had a title.
   const begun = [...marks].find((it) => it.type === "sale.started" && Math.abs(it.at - sale.starts_at) < 2_000);
   return begun?.text ?? sale.product_id;
@@ -65,7 +66,7 @@ export function happened(stage: Stage): Happened[] {
     const total = poll.result?.total ?? poll.counts.reduce((sum, it) => sum + it, 0);
     const votes = words.votes(total, count(total));
     const winner = poll.result?.winner ?? null;
-    const result = poll.result === null ? votes : winner !== null ? words.won(poll.choices[winner] ?? "", votes) : total === 0 ? words.nobody : words.tied(votes);
+    const result = poll.result === null ? votes : winner !== null ? words.won(isolated(poll.choices[winner] ?? ""), votes) : total === 0 ? words.nobody : words.tied(votes);
     all.push({ at: poll.opened_at, what: words.poll, text: poll.question, result });
   }
   return all.sort((one, other) => one.at - other.at);

@@ -7,6 +7,8 @@ export interface Sold {
   gmv: number;
 }
 
+const MINUTE = 60_000;
+
 /**
  * What the log says about money, event by event. The points are written while somebody watches the live show; the books also
  * have what was paid afterwards, and for which sale.
@@ -19,6 +21,8 @@ export class Books {
   /** By sale; null is what went at list prices. */
   sales = new Map<string | null, Sold>();
   soldOut = new Map<string, number>();
+  /** What was paid, and when, in the order of the log. */
+  #paid: { readonly at: number; readonly gmv: number }[] = [];
   /** Whether the end of the log has been seen. */
   isWhole = false;
   #after = 0;
@@ -32,7 +36,7 @@ export class Books {
       if (this.#epoch !== "" && page.epoch !== this.#epoch) {
         // A backup was restored: all that was read is another log's.
         Object.assign(this, { orders: 0, gmv: 0, refunded: 0, sales: new Map(), soldOut: new Map(), isWhole: false });
-        this.#after = 0;
+        [this.#after, this.#paid] = [0, []];
         this.#epoch = page.epoch;
         isNew = true;
         continue;
@@ -48,10 +52,24 @@ export class Books {
     return isNew;
   }
 
+  /** The sixty seconds in which the most was paid, from their first order on; null when nothing was. Refunds do not count against it. */
+  bestMinute(): { readonly gmv: number; readonly at: number } | null {
+    const paid = [...this.#paid].sort((one, other) => one.at - other.at);
+    let best: { gmv: number; at: number } | null = null;
+    let [first, sum] = [0, 0];
+    for (const { at, gmv } of paid) {
+      sum += gmv;
+      for (; (paid[first]?.at ?? at) <= at - MINUTE; first += 1) sum -= paid[first]?.gmv ?? 0;
+      if (sum > (best?.gmv ?? 0)) best = { gmv: sum, at: paid[first]?.at ?? at };
+    }
+    return best;
+  }
+
   take({ type, time, data }: BookEvent): void {
     if (type === "order.paid") {
       this.orders += 1;
       this.gmv += data.gmv_delta_minor ?? 0;
+      this.#paid.push({ at: Date.parse(time), gmv: data.gmv_delta_minor ?? 0 });
       const seen = new Set<string | null>();
       for (const line of data.lines ?? []) {
         const sold = this.sales.get(line.sale_id) ?? { orders: 0, units: 0, gmv: 0 };

@@ -23,6 +23,10 @@ export interface Frame {
   /** Milliseconds. */
   readonly from: number;
   readonly to: number;
+  /** The end of what is known, between them. */
+  readonly edge: number;
+  /** When the last step began, while it still grows. */
+  readonly unfinished: number | null;
   readonly currency: string;
   readonly acts: readonly Act[];
 }
@@ -40,8 +44,13 @@ export interface Hands {
 export const insets = (isNarrow: boolean) => ({ left: isNarrow ? 48 : 58, right: isNarrow ? 8 : 14 });
 
 const AXIS_HEIGHT = 24;
-const COUNT_STEPS = [1, 2, 5].flatMap((it) => Array.from({ length: 10 }, (_, power) => it * 10 ** power)).sort((one, other) => one - other);
+const COUNT_STEPS = stepsFrom(0);
 const short = new Intl.NumberFormat(globalThis.navigator?.language || "en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** Distances of lines: 1, 2 and 5 of each power of ten, from one on. */
+function stepsFrom(power: number): number[] {
+  return Array.from({ length: 10 - power }, (_, index) => power + index).flatMap((it) => [1, 2, 5].map((digit) => Number(`${digit}e${it}`)));
+}
 
 /** Five charts that share their time axis and their cursor. */
 export class Charts {
@@ -88,7 +97,8 @@ export class Charts {
     const plot = this.#plots.get("viewers");
     const at = index === null ? undefined : plot?.data[0][index];
     if (plot === undefined) return;
-    const place = at === undefined ? { left: -10, top: -10 } : { left: plot.valToPos(at, "x"), top: 10 };
+    // The first step may have begun before the show did, left of the edge.
+    const place = at === undefined ? { left: -10, top: -10 } : { left: Math.max(0, plot.valToPos(at, "x")), top: 10 };
     // What a program moves is not told to the others by itself.
     for (const one of this.#plots.values()) one.setCursor(place);
   }
@@ -129,7 +139,8 @@ export class Charts {
       },
       scales: {
         x: { time: true, range: () => [(this.#frame?.from ?? 0) / 1000, (this.#frame?.to ?? 1) / 1000] },
-        y: { range: (_, __, most) => [0, Math.max(2, (most ?? 0) * 1.12)] },
+        // Small amounts fill the chart, too; of one viewer the line does not hang under the edge.
+        y: { range: (_, __, most) => [0, name === "gmv" && (most ?? 0) > 0 ? (most ?? 0) * 1.12 : Math.max(2, (most ?? 0) * 1.12)] },
       },
       axes: [
         {
@@ -141,13 +152,14 @@ export class Charts {
         {
           size: px(inset.left), font, stroke: palette.quiet, gap: px(6), space: px(26), ticks: { show: false },
           grid: { stroke: palette.line, width: scale },
-          incrs: COUNT_STEPS,
+          incrs: name === "gmv" ? stepsFrom(-decimals(currency)) : COUNT_STEPS,
           values: (_, splits) => splits.map((it) => (name === "gmv" ? roundAmount(Math.round(it * 10 ** decimals(currency)), currency) : name === "wait" ? texts.charts.ms(short.format(it)) : short.format(it))),
         },
       ],
       series: [{}, ...this.#series(name, palette, scale)],
       hooks: {
         drawClear: [(plot) => this.#acts(plot, palette, scale)],
+        draw: name === "requests" ? [(plot) => this.#fadeUnfinished(plot)] : [],
         setCursor: name === "viewers" ? [({ cursor }) => this.#hands.point(cursor.idx == null || (cursor.left ?? -1) < 0 ? null : cursor.idx)] : [],
         setSelect: name === "viewers" ? [(plot) => this.#select(plot)] : [],
       },
@@ -183,7 +195,7 @@ export class Charts {
       const left = x(from);
       if (to !== null) {
         ctx.fillStyle = faint(kind === "sale" ? palette.scarce : palette.quiet, kind === "sale" ? 0.14 : 0.1);
-        ctx.fillRect(left, bbox.top, Math.max(uPlot.pxRatio, x(to) - left), bbox.height);
+        ctx.fillRect(left, bbox.top, Math.max(uPlot.pxRatio, x(Math.min(to, this.#frame.edge)) - left), bbox.height);
       } else {
         ctx.strokeStyle = palette.quiet;
         ctx.globalAlpha = 0.55;
@@ -196,6 +208,19 @@ export class Charts {
         ctx.globalAlpha = 1;
       }
     }
+    ctx.restore();
+  }
+
+  /** Sums of a step that is not over are paler, so that nobody takes them for those of a whole one. */
+  #fadeUnfinished(plot: uPlot): void {
+    const { unfinished = null, to = 0 } = this.#frame ?? {};
+    if (unfinished === null) return;
+    const { ctx, bbox } = plot;
+    const [left, right] = [plot.valToPos(unfinished / 1000, "x", true), plot.valToPos(to / 1000, "x", true)];
+    ctx.save();
+    ctx.globalCompositeOperation = "destination-out";
+    ctx.globalAlpha = 0.55;
+    ctx.fillRect(Math.max(bbox.left, left), bbox.top, right - left, bbox.height);
     ctx.restore();
   }
 

@@ -1,4 +1,5 @@
 import { html, nothing, render, type TemplateResult } from "lit";
+import { isolated } from "../design/bidi.js";
 import { count, percent } from "../design/format.js";
 import { texts } from "../texts/dashboard.en.js";
 import { claimsOf } from "../design/claims.js";
@@ -20,6 +21,8 @@ const SECOND = 1_000;
 const TICK_MS = 800;
 const MINUTE = 60_000;
 const RECENT_MS = 5 * MINUTE;
+/** A show that is younger has its time still to come: an axis that ended now would grow under the curves with every second. */
+const LIVE_SPAN_MS = 5 * MINUTE;
 const ZOOM_MIN_MS = 20 * SECOND;
 /** How often what is not on the time line is read again, in ticks. */
 const BOOKS_TICKS = 5;
@@ -268,6 +271,8 @@ export class Dashboard {
       const isNew = await known.books.read(this.#api, known.show.show_id);
       if (visit !== this.#visit || !isNew) return;
       if (!this.#isPaused) this.#draw();
+      // What stands beside the charts may come from the books although no curve has changed.
+      this.#renderRows();
       this.#renderReport();
     } catch (error) {
       if (error instanceof Refused && !error.isPassing) throw error;
@@ -284,7 +289,8 @@ export class Dashboard {
     const start = timeline.startedAt ?? known.now - MINUTE;
     // To the end of the step that has begun, so that nothing moves until the next one.
     const end = timeline.endedAt ?? Math.ceil(edge / whole.stepMs) * whole.stepMs;
-    if (this.#range === "whole") return { from: start, to: Math.max(end, start + MINUTE), points: whole };
+    const least = start + (timeline.state === "live" ? LIVE_SPAN_MS : MINUTE);
+    if (this.#range === "whole") return { from: start, to: Math.max(end, least), points: whole };
     if (this.#range === "recent") return { from: edge - RECENT_MS, to: edge, points: recent.last === undefined ? whole : recent };
     const { from, to } = this.#range;
     const first = recent.all[0]?.at ?? Number.POSITIVE_INFINITY;
@@ -295,9 +301,14 @@ export class Dashboard {
     const known = this.#known;
     if (known === null || this.#charts === null) return;
     const { from, to, points } = this.#view(known);
-    const drawn = columns(points, from, to);
-    const stage: Stage = { ...known, marks: known.timeline.marks.values() };
-    const frame: Frame = { columns: drawn, from, to, currency: known.show.currency, acts: acts(stage) };
+    const { timeline } = known;
+    // What is to come has no curves yet.
+    const edge = timeline.state === "live" ? Math.min(to, timeline.edge) : to;
+    const drawn = columns(points, from, edge);
+    const stage: Stage = { ...known, marks: timeline.marks.values() };
+    const begun = (drawn.at.at(-1) ?? 0) * SECOND;
+    const unfinished = timeline.state === "live" && begun + points.stepMs > timeline.edge ? begun : null;
+    const frame: Frame = { columns: drawn, from, to, edge, unfinished, currency: known.show.currency, acts: acts(stage) };
     this.#renderHead();
     const holder = this.#root.querySelector<HTMLElement>("#stage");
     if (holder === null) return;
@@ -316,7 +327,7 @@ export class Dashboard {
     const pen = document.createElement("canvas").getContext("2d");
     if (pen !== null) pen.font = `600 12px ${palette.font}`;
     const measure = (text: string) => pen?.measureText(text).width ?? text.length * 7;
-    const place = { from, to, width: size.width - inset.left - inset.right, measure };
+    const place = { from, to, edge, width: size.width - inset.left - inset.right, measure };
     render(lane(frame.acts, place, inset), holder);
     this.#part("hint").textContent = points.last === undefined ? texts.waiting : texts.hint;
     this.#renderRows();
@@ -374,7 +385,7 @@ export class Dashboard {
     if (known === null) return;
     const { show, timeline, now } = known;
     const { state, startedAt, endedAt } = timeline;
-    document.title = texts.documentTitle(show.title);
+    document.title = texts.documentTitle(isolated(show.title));
     const date = startedAt === null ? "" : new Intl.DateTimeFormat(navigator.language, { dateStyle: "long" }).format(startedAt);
     const span = startedAt === null ? "" : endedAt === null ? timeOfDay(startedAt) + "–" : `${timeOfDay(startedAt)}–${timeOfDay(endedAt)}`;
     const isDark = getComputedStyle(this.#part("head")).colorScheme === "dark" || (document.documentElement.dataset["theme"] === undefined && matchMedia("(prefers-color-scheme: dark)").matches);
@@ -402,9 +413,16 @@ export class Dashboard {
     this.#renderFigures(known);
   }
 
-  #renderFigures({ timeline, books, show, now }: Known): void {
+  /** From the log, which has every order with its moment; the points have what a second saw, and none after the end. */
+  #bestMinute({ books, show }: Known): { readonly gmv: number; readonly at: number } | null {
+    return books.isWhole && !show.test ? books.bestMinute() : null;
+  }
+
+  #renderFigures(known: Known): void {
+    const { timeline, books, show, now } = known;
     const words = texts.figures;
     const seen = figures(timeline, now);
+    const bestMinute = this.#bestMinute(known) ?? seen.bestMinute;
     // The books know what was paid after the last second that somebody watched.
     const money = books.isWhole && books.orders >= seen.orders && !show.test ? books : seen;
     const { currency } = show;
@@ -414,8 +432,8 @@ export class Dashboard {
     const figure = (id: string, name: string, value: string, beside: string) =>
       html`<div class="figure" id=${`figure-${id}`}><dt>${name}</dt><dd><strong class="figures">${value}</strong><span class="quiet">${beside}</span></dd></div>`;
     const most = seen.peak.viewers === 0 ? "" : timeOfDay(seen.peak.at);
-    const best = seen.bestMinute.gmv === 0 ? "" : timeOfDay(seen.bestMinute.at);
-    const bestAmount = roundAmount(Math.round(seen.bestMinute.gmv), currency);
+    const best = bestMinute.gmv === 0 ? "" : timeOfDay(bestMinute.at);
+    const bestAmount = roundAmount(Math.round(bestMinute.gmv), currency);
     render(
       html`<dl>
         ${isOver
@@ -482,7 +500,8 @@ export class Dashboard {
     const name = isLatest ? "" : words.most;
     const viewers = one(drawn.viewers);
     put("viewers", words.viewers, value(viewers == null ? "–" : count(viewers), name));
-    put("gmv", words.gmv, value(roundAmount(Math.round(one(drawn.gmv) ?? 0), currency), name));
+    const bestMinute = isLatest || this.#range !== "whole" || this.#known === null ? null : this.#bestMinute(this.#known);
+    put("gmv", words.gmv, value(roundAmount(Math.round(bestMinute?.gmv ?? one(drawn.gmv) ?? 0), currency), name));
     put("orders", words.orders, value(count(Math.round((one(drawn.orders) ?? 0) * 10) / 10), name));
     // Of the step under the cursor; else of all that is shown.
     const numbers = (of: readonly number[]) => count(isPointed ? (of[at] ?? 0) : of.reduce((sum, it) => sum + it, 0));
@@ -519,7 +538,10 @@ export class Dashboard {
     this.#draw();
   }
 
+  /** Nothing is to be seen of what is still to come. */
   #zoomTo(from: number, to: number): void {
+    const edge = this.#known?.timeline.edge ?? to;
+    [from, to] = [Math.min(from, edge - ZOOM_MIN_MS), Math.min(to, edge)];
     if (to - from < ZOOM_MIN_MS) {
       const middle = (from + to) / 2;
       [from, to] = [middle - ZOOM_MIN_MS / 2, middle + ZOOM_MIN_MS / 2];
@@ -536,7 +558,7 @@ export class Dashboard {
     const [left, right] = [around - (around - from) * factor, around + (to - around) * factor];
     const start = known.timeline.startedAt ?? from;
     if (left <= start && right >= known.timeline.edge) return this.#setRange("whole");
-    this.#zoomTo(Math.max(left, start), Math.min(right, known.timeline.edge));
+    this.#zoomTo(Math.max(left, start), right);
   }
 
   #setPaused(isPaused: boolean): void {

@@ -35,6 +35,8 @@ const BAR_MIN = 3;
 export interface Place {
   readonly from: number;
   readonly to: number;
+  /** The end of what is known: nothing goes on beyond it. */
+  readonly edge: number;
   readonly width: number;
   /** How wide a text is. */
   readonly measure: (text: string) => number;
@@ -51,7 +53,7 @@ export function lay(acts: readonly Act[], rowsMax: number, place: Place): Placed
     .sort((one, other) => one.from - other.from)
     .map((act) => {
       const left = Math.max(0, x(act.from));
-      const width = act.to === null ? 0 : Math.max(BAR_MIN, Math.min(place.width, x(act.to)) - left);
+      const width = act.to === null ? 0 : Math.max(BAR_MIN, Math.min(place.width, x(Math.min(act.to, place.edge))) - left);
       const after = act.soldOut === undefined ? 0 : Math.min(width, Math.max(0, left + width - x(act.soldOut)));
       return { act, left, width, after };
     });

@@ -40,9 +40,11 @@ export function amount(minor: number, currency: string): string {
   return format(currency, { minimumFractionDigits: places, maximumFractionDigits: places }).format(decimalText(minor, currency) as unknown as number);
 }
 
-/** For people who compare magnitudes: whole units, short where they are many: "€1,235", "€48.2K". */
+/** For people who compare magnitudes: "€62.05", "€62", and where there are many units whole ones or short: "€1,235", "€48.2K". */
 export function roundAmount(minor: number, currency: string): string {
   const units = Math.abs(minor) / 10 ** decimals(currency);
-  const options: Intl.NumberFormatOptions = units < 100_000 ? { maximumFractionDigits: 0 } : { notation: "compact", maximumFractionDigits: 1 };
+  const places = units < 1_000 && !Number.isInteger(units) ? decimals(currency) : 0;
+  const options: Intl.NumberFormatOptions =
+    units < 100_000 ? { minimumFractionDigits: places, maximumFractionDigits: places } : { notation: "compact", maximumFractionDigits: 1 };
   return format(currency, options).format(decimalText(minor, currency) as unknown as number);
 }

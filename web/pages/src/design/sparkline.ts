@@ -6,7 +6,7 @@ const HEIGHT = 60;
 
 /** A small chart of how something went: a line, or bars. What it says stands beside it as text. */
 export class Sparkline extends LitElement {
-  static override properties = { values: { attribute: false }, kind: { reflect: true } };
+  static override properties = { values: { attribute: false }, kind: { reflect: true }, unfinished: { type: Boolean } };
   static override styles = [
     base,
     css`
@@ -15,16 +15,20 @@ export class Sparkline extends LitElement {
       .area { fill: var(--sc-ink); opacity: 0.08; }
       .line { fill: none; stroke: var(--sc-ink); stroke-width: 1.75; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
       .bar { fill: var(--sc-money-fill); }
+      .bar.unfinished { opacity: 0.5; }
     `,
   ];
   /** The oldest first; null where nothing is known. */
   declare values: readonly (number | null)[];
   declare kind: "line" | "bars";
+  /** The last bar still grows. */
+  declare unfinished: boolean;
 
   constructor() {
     super();
     this.values = [];
     this.kind = "line";
+    this.unfinished = false;
   }
 
   protected override render(): TemplateResult {
@@ -42,7 +46,7 @@ export class Sparkline extends LitElement {
       value === null || value === 0
         ? []
         : [
-            svg`<rect class="bar" x=${x(index)} y=${y(value)} width=${width} height=${HEIGHT - y(value)}></rect>` as unknown as TemplateResult,
+            svg`<rect class="bar ${this.unfinished && index === this.values.length - 1 ? "unfinished" : ""}" x=${x(index)} y=${y(value)} width=${width} height=${HEIGHT - y(value)}></rect>` as unknown as TemplateResult,
           ],
     );
   }

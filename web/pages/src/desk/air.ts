@@ -13,7 +13,7 @@ import { Part } from "./part.js";
 import "./twice.js";
 
 const card = css`
-  article { display: grid; gap: 6px; padding: 10px var(--sc-4); border-top: 1px solid var(--sc-line); }
+  article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 6px; padding: 10px var(--sc-4); border-top: 1px solid var(--sc-line); }
   .kind { flex: none; min-width: 44px; font-weight: 700; color: var(--sc-quiet); }
   .kind.figures, .row > showcart-countdown:first-child { min-width: 44px; }
   showcart-countdown { font-size: var(--sc-size-3); line-height: 1.2; }
@@ -46,7 +46,7 @@ export class Air extends Part {
 
   protected override render(): TemplateResult {
     const scene = this.desk.show.scene.get();
-    if (scene === null) return html``;
+    if (scene === null) return html`<p class="empty">${texts.loading}</p>`;
     const sales = Object.values(scene.sales).sort((one, other) => one.starts_at - other.starts_at);
     const polls = Object.values(scene.polls);
     const timers = Object.values(scene.timers).sort((one, other) => one.ends_at - other.ends_at);
@@ -169,6 +169,7 @@ class SaleCard extends Part {
       .counts { display: grid; grid-template-columns: repeat(4, auto) 68px; justify-content: space-between; align-items: end; gap: var(--sc-2); }
       .counts .figures, .counts showcart-countdown { display: block; font-size: var(--sc-size-4); line-height: 1.1; }
       .counts .quiet { white-space: nowrap; }
+      @media (max-width: 359px) { .counts { grid-template-columns: repeat(3, auto); } .counts showcart-twice { grid-column: 2 / -1; justify-self: end; } }
       svg { width: 100%; height: 6px; margin-bottom: 2px; }
       .sold { fill: var(--sc-money-fill); }
       .held { fill: var(--sc-scarce-fill); }
@@ -270,7 +271,7 @@ class PollCard extends Part {
         <span class="quiet">${texts.air.votes(total, count(total))}</span>
         ${
           desk.canStage
-            ? html`<button class="button push" aria-label=${texts.air.closePollNamed(poll.question)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.closePoll(poll.poll_id))}>${texts.air.closePoll} <kbd aria-hidden="true">C</kbd></button>`
+            ? html`<button class="button push" aria-label=${texts.air.closePollNamed(poll.question)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.closePoll(poll.poll_id)}>${texts.air.closePoll} <kbd aria-hidden="true">C</kbd></button>`
             : nothing
         }
       </div>

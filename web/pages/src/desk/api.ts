@@ -280,7 +280,7 @@ export class ShowApi {
 
   openPoll = (question: string, choices: readonly string[], duration_ms?: number): Promise<Poll> =>
     this.#send("POST", "/polls", { question, choices, ...(duration_ms === undefined ? {} : { duration_ms }) });
-  /** A poll has no version: it can only be closed, and closing it again says the same. */
+  /** A poll has no version: it can only be closed, and closing it again is refused with what happened. */
   closePoll = (poll: PollId): Promise<PollResult> => this.#send("POST", `/polls/${poll}/close`, {});
 
   orders = (cursor?: string): Promise<PageOf<Order>> =>

@@ -2,12 +2,14 @@ import {
   type Action as LatestAction,
   type ConnectionState,
   connect,
+  type EndReason,
   type Entry,
   type Order,
   type OrderId,
   type OverlayId,
   type PollId,
   type PollResult,
+  type Problem,
   type ProductId,
   RefusedError,
   type Role,
@@ -20,6 +22,7 @@ import {
   type Units,
   type Unsubscribe,
 } from "@showcart/sdk";
+import { isolated } from "../design/bidi.js";
 import { count } from "../design/format.js";
 import { desk as texts } from "../texts/desk.en.js";
 import {
@@ -57,6 +60,18 @@ export interface ListedOrder {
 /** Parts that are read over HTTP. */
 export type Part = "sales" | "orders" | "actions" | "timeline" | "waiting" | "pin";
 
+/** What the refusal of a late press says of what happened instead. */
+interface Ended extends Problem {
+  readonly reason?: EndReason;
+  /** Who did it by hand. */
+  readonly by?: string;
+}
+
+/** Refusals of whoever pressed on something that had changed or ended. */
+const SOMEBODY_WAS_FIRST: ReadonlySet<string> = new Set(["version_conflict", "sale_ended", "poll_closed"]);
+
+export const worksAtDesk = (role: Role): boolean => ["host", "moderator", "analyst", "service"].includes(role);
+
 /** What charts show. */
 const WINDOW_MS = 30 * 60_000;
 export const STEP_MS = 10_000;
@@ -89,6 +104,8 @@ export class Desk {
   readonly waiting = new Cell<Waiting>({ units: 0, holds: [] });
   readonly troubles = new Cell<readonly Trouble[]>([]);
   readonly unread = new Cell<ReadonlySet<Part>>(new Set());
+  /** What has been read at least once: of the rest nobody can say that there is none. */
+  readonly hasRead = new Cell<ReadonlySet<Part>>(new Set());
   readonly notes = new Cell<ReadonlyMap<string, Note>>(new Map());
   readonly busy = new Cell<ReadonlySet<string>>(new Set());
   readonly lastPoll = new Cell<{
@@ -115,14 +132,19 @@ export class Desk {
     this.api = api;
     this.at = api.at(showId);
     this.show = connect({ server: api.server, showId, token: api.token });
-    const reading = (part: Part, soonMs: number, read: () => Promise<void>) =>
-      new Reading(soonMs, read, (hasFailed) => {
+    const reading = (part: Part, soonMs: number, read: () => Promise<void>) => {
+      const first = async () => {
+        await read();
+        if (!this.hasRead.get().has(part)) this.hasRead.set(new Set([...this.hasRead.get(), part]));
+      };
+      return new Reading(soonMs, first, (hasFailed) => {
         if (this.unread.get().has(part) === hasFailed) return;
         const unread = new Set(this.unread.get());
         if (hasFailed) unread.add(part);
         else unread.delete(part);
         this.unread.set(unread);
       });
+    };
     this.#readings = {
       pin: reading("pin", 0, () => this.#readPin()),
       sales: reading("sales", 60, () => this.#readSales()),
@@ -178,11 +200,12 @@ export class Desk {
   async run<T>(
     place: string,
     command: () => Promise<T>,
-    { done, stale }: { done?: (result: T) => string; stale?: () => Promise<string | null> } = {},
+    { done, stale }: { done?: (result: T) => string; stale?: (problem: Problem) => Promise<string | null> } = {},
   ): Promise<boolean> {
     if (this.busy.get().has(place)) return false;
     this.#busy(place, true);
-    this.note(place, null);
+    // What was said about things that have left the stage has no place of its own any more, and has been seen by now.
+    for (const it of [place, ...this.homeless().map(([gone]) => gone)]) this.note(it, null);
     try {
       const result = await command();
       if (done !== undefined) this.note(place, { tone: "done", text: done(result) });
@@ -194,9 +217,13 @@ export class Desk {
     }
   }
 
-  async #failed(place: string, error: unknown, stale: (() => Promise<string | null>) | undefined): Promise<boolean> {
-    if (error instanceof RefusedError && error.problem.code === "version_conflict" && stale !== undefined) {
-      const text = await stale().catch(() => error.problem.detail);
+  async #failed(
+    place: string,
+    error: unknown,
+    stale: ((problem: Problem) => Promise<string | null>) | undefined,
+  ): Promise<boolean> {
+    if (error instanceof RefusedError && SOMEBODY_WAS_FIRST.has(error.problem.code) && stale !== undefined) {
+      const text = await stale(error.problem).catch(() => error.problem.detail);
       if (text !== null) this.note(place, { tone: "stale", text });
       return text === null;
     }
@@ -210,7 +237,24 @@ export class Desk {
     return false;
   }
 
+  /** What was said at places that are not on the page any more, because their thing has left the stage. */
+  homeless(): readonly (readonly [place: string, note: Note])[] {
+    const scene = this.show.scene.get();
+    const stands: Readonly<Record<string, object>> = {
+      sale: scene?.sales ?? {},
+      poll: scene?.polls ?? {},
+      timer: scene?.timers ?? {},
+      banner: scene?.banners ?? {},
+    };
+    return [...this.notes.get()].filter(([place]) => {
+      const [kind = "", id = ""] = place.split(":");
+      const all = stands[kind];
+      return all !== undefined && !(id in all);
+    });
+  }
+
   note(place: string, note: Note | null): void {
+    if (note === null && !this.notes.get().has(place)) return;
     const notes = new Map(this.notes.get());
     if (note === null) notes.delete(place);
     else notes.set(place, note);
@@ -263,7 +307,13 @@ export class Desk {
   async endSale(sale: SaleId): Promise<void> {
     const seen = this.sales.get().get(sale);
     await this.run(`sale:${sale}`, async () => this.#saleIs(await this.at.endSale(sale, seen?.version)), {
-      stale: () => this.#staleSale(sale, seen),
+      stale: (problem) => this.#staleSale(sale, seen, problem),
+    });
+  }
+
+  async closePoll(poll: PollId): Promise<void> {
+    await this.run(`poll:${poll}`, () => this.at.closePoll(poll), {
+      stale: (problem) => this.#stalePoll(poll, problem),
     });
   }
 
@@ -276,7 +326,7 @@ export class Desk {
       "red",
       async () => {
         const asked = [
-          ...sales.map(async (it) => this.#saleIs(await this.at.endSale(it))),
+          ...sales.map((it) => this.#endIfItRuns(it)),
           this.at.unpin().then((it) => this.#pinIs(it)),
         ];
         const failed = (await Promise.allSettled(asked)).find((it) => it.status === "rejected");
@@ -286,6 +336,15 @@ export class Desk {
       },
       { done: (ended) => (ended === 0 ? texts.red.nothing : texts.red.done(ended)) },
     );
+  }
+
+  async #endIfItRuns(sale: SaleId): Promise<void> {
+    try {
+      this.#saleIs(await this.at.endSale(sale));
+    } catch (error) {
+      // Somebody was first, or its time: it is over, as it was wanted.
+      if (!(error instanceof RefusedError && error.problem.code === "sale_ended")) throw error;
+    }
   }
 
   /** Units that nobody holds leave the show; buyers may take some between our look and our command, so it looks again. */
@@ -329,7 +388,7 @@ export class Desk {
   #connected(state: ConnectionState): void {
     if (state.status !== "open") return;
     this.role.set(state.role);
-    if (!["host", "moderator", "analyst", "service"].includes(state.role)) return;
+    if (!worksAtDesk(state.role)) return;
     // Entries may have been missed: the snapshot does not say what the desk alone hears.
     this.#readings.pin.want();
     this.#readings.sales.want();
@@ -419,29 +478,38 @@ export class Desk {
   }
 
   async #stalePin(wanted: ProductId | null): Promise<string | null> {
-    const [pinned, by] = await Promise.all([this.at.pinned(), this.#who("pin.")]);
+    const [pinned, by] = await Promise.all([this.at.pinned(), this.#who((it) => it.action.startsWith("pin."))]);
     this.#pinIs(pinned);
     const product = pinned.pin?.product;
     // Ours went through and its answer was lost, or two of us wanted the same.
     if ((product?.product_id ?? null) === wanted) return null;
-    return product === undefined ? texts.said.stale.unpinned(by) : texts.said.stale.pinned(product.title, by);
+    return product === undefined ? texts.said.stale.unpinned(by) : texts.said.stale.pinned(isolated(product.title), by);
   }
 
-  async #staleSale(id: SaleId, seen: DeskSale | undefined): Promise<string | null> {
-    const [sales, by] = await Promise.all([this.at.sales(), this.#who("sale.")]);
+  async #staleSale(id: SaleId, seen: DeskSale | undefined, problem: Ended): Promise<string | null> {
+    if (problem.code === "sale_ended") {
+      this.#readings.sales.want(0);
+      if (problem.reason === "by_time") return texts.said.stale.saleOver;
+      return texts.said.stale.saleEnded(problem.by === undefined ? "" : texts.said.stale.by(isolated(problem.by)));
+    }
+    const [sales, by] = await Promise.all([this.at.sales(), this.#who((it) => it.action.startsWith("sale."))]);
     const sale = sales.find((it) => it.sale_id === id);
     for (const it of sales) this.#saleIs(it);
-    if (sale === undefined || sale.state === "ended")
-      return sale?.ended_reason === "by_time" ? texts.said.stale.saleOver : texts.said.stale.saleEnded(by);
+    if (sale === undefined || sale.state === "ended") return texts.said.stale.saleEnded(by);
     if (seen?.state === "armed" && sale.state === "running") return texts.said.stale.saleStarted;
     return texts.said.stale.saleChanged(count(sale.cap), by);
   }
 
+  async #stalePoll(id: PollId, { reason }: Ended): Promise<string> {
+    if (reason === "by_time") return texts.said.stale.pollOver;
+    return texts.said.stale.pollClosed(await this.#who((it) => it.action === "poll.close" && it.what === id));
+  }
+
   /** " by ben": who did the latest of such actions. */
-  async #who(kind: string): Promise<string> {
-    const { items } = await this.at.actions(10);
-    const by = items.find((it) => it.action.startsWith(kind))?.by;
-    return by === undefined ? "" : texts.said.stale.by(by);
+  async #who(isOne: (action: Action) => boolean): Promise<string> {
+    const { items } = await this.at.actions(20);
+    const by = items.find(isOne)?.by;
+    return by === undefined ? "" : texts.said.stale.by(isolated(by));
   }
 
   // ---- What we read --------------------------------------------------------------------------------------------------

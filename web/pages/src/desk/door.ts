@@ -5,6 +5,7 @@ import { dayAndTime } from "../design/moments.js";
 import { base, controls } from "../design/styles.js";
 import { desk as texts } from "../texts/desk.en.js";
 import { Api, type DeskShow } from "./api.js";
+import { worksAtDesk } from "./desk.js";
 import { parts } from "./desk.styles.js";
 import { claimsOf } from "../design/claims.js";
 import type { Session } from "./session.js";
@@ -64,7 +65,9 @@ export class Door extends LitElement {
   }
 
   protected override firstUpdated(): void {
-    if (this.session !== null) void this.#look(this.session);
+    const said = this.problem;
+    // Looking for shows says nothing about why one is here again.
+    if (this.session !== null) void this.#look(this.session).then(() => (this.problem ??= said));
     else this.renderRoot.querySelector("input")?.focus();
   }
 
@@ -91,8 +94,8 @@ export class Door extends LitElement {
   /** What the token opens: the shows, or the one show that it is for. */
   async #look(session: Session): Promise<void> {
     const { role, show } = claimsOf(session.token);
-    if (role === "viewer" || role === "guest") {
-      this.problem = texts.door.notDesk;
+    if (role === null || !worksAtDesk(role)) {
+      this.problem = role === null ? texts.door.noToken : texts.door.notDesk;
       return;
     }
     if (session.show !== null || show !== null) return this.#enter(session, session.show ?? (show as ShowId));

@@ -24,7 +24,7 @@ export class Figures extends Part {
   ];
 
   protected sources(): readonly Observable<unknown>[] {
-    return [this.desk.points, this.desk.about];
+    return [this.desk.points, this.desk.about, this.desk.show.gauge("viewers")];
   }
 
   protected override render(): TemplateResult {
@@ -33,8 +33,9 @@ export class Figures extends Part {
     const viewers = byMinute(points, (all) => Math.max(...all.map((it) => it.viewers)));
     const gmv = gmvByMinute(points, this.desk.about.get()?.started_at ?? null);
     const most = (values: readonly (number | null)[]) => Math.max(0, ...values.map((it) => it ?? 0));
-    const now = points.at(-1)?.viewers ?? 0;
-    const mostViewers = Math.max(0, ...points.map((it) => it.viewers));
+    // A point has the most of its ten seconds.
+    const now = this.desk.show.gauge("viewers").get() ?? points.at(-1)?.viewers ?? 0;
+    const mostViewers = Math.max(now, ...points.map((it) => it.viewers));
     const thisMinute = gmv.at(-1) ?? 0;
     return html`
       <figure aria-label=${texts.figures.audienceSpoken(count(now), count(mostViewers))} role="img">
@@ -44,7 +45,7 @@ export class Figures extends Part {
       </figure>
       <figure aria-label=${texts.figures.gmvSpoken(money(thisMinute, currency), money(most(gmv), currency))} role="img">
         <figcaption><span>${texts.figures.gmv}</span><span class="figures">${money(thisMinute, currency)}</span></figcaption>
-        <showcart-sparkline kind="bars" .values=${gmv}></showcart-sparkline>
+        <showcart-sparkline kind="bars" ?unfinished=${this.desk.isLive} .values=${gmv}></showcart-sparkline>
         <p class="most"><span>${texts.figures.span}</span><span>${texts.figures.most(money(most(gmv), currency))}</span></p>
       </figure>`;
   }

@@ -33,7 +33,11 @@ export class Head extends Part {
         .show { grid-template-columns: minmax(0, 1fr) auto; align-items: center; }
         .numbers { grid-row: auto; justify-content: space-between; gap: var(--sc-3); }
         .numbers .figures { font-size: var(--sc-size-3); }
-        .switches { justify-content: space-between; }
+        .switches { flex-wrap: wrap; justify-content: space-between; }
+      }
+      /* The word below its number. */
+      @media (max-width: 389px) {
+        .numbers p { display: grid; gap: 0; }
       }
     `,
   ];

@@ -30,7 +30,7 @@ export class Lineup extends Part {
   protected override render(): TemplateResult {
     const scene = this.desk.show.scene.get();
     const products = scene === null ? [] : listed(scene);
-    if (products.length === 0) return html`<p class="empty">${texts.lineup.empty}</p>`;
+    if (products.length === 0) return html`<p class="empty">${scene === null ? texts.loading : texts.lineup.empty}</p>`;
     return html`<ol @keydown=${(event: KeyboardEvent) => this.#keys(event)}>
       ${repeat(
         products,

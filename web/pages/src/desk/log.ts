@@ -24,12 +24,13 @@ export class Log extends Part {
 
   protected sources(): readonly Observable<unknown>[] {
     // They bring the names of things.
-    return [this.desk.actions, this.desk.show.scene, this.desk.orders];
+    return [this.desk.actions, this.desk.hasRead, this.desk.show.scene, this.desk.orders];
   }
 
   protected override render(): TemplateResult {
     const actions = this.desk.actions.get();
-    if (actions.length === 0) return html`<p class="empty">${texts.log.none}</p>`;
+    if (actions.length === 0)
+      return html`<p class="empty">${this.desk.hasRead.get().has("actions") ? texts.log.none : texts.loading}</p>`;
     return html`<ol>${repeat(
       actions,
       (it) => it.number,
@@ -45,5 +46,5 @@ export const spoken = (desk: Desk, action: Pick<Action, "by" | "action" | "what"
 
 /** "hanna pinned The lamp". An action that is newer than this page is told by the server's word. */
 export function sentence(desk: Desk, action: Pick<Action, "by" | "action" | "what">): TemplateResult {
-  return html`<strong>${action.by}</strong> <span class="quiet">${texts.log.actions[action.action] ?? action.action}</span> ${desk.whatOf(action)}`;
+  return html`<strong><bdi>${action.by}</bdi></strong> <span class="quiet">${texts.log.actions[action.action] ?? action.action}</span> <bdi>${desk.whatOf(action)}</bdi>`;
 }

@@ -1,6 +1,7 @@
 import type { Observable, Order, OrderId } from "@showcart/sdk";
 import { css, html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
+import { isolated } from "../design/bidi.js";
 import { count, money } from "../design/format.js";
 import { minorOf, timeOfDay, typed } from "../design/moments.js";
 import { base, controls } from "../design/styles.js";
@@ -22,8 +23,11 @@ export class Orders extends Part {
       .empty { padding: var(--sc-3) var(--sc-4); color: var(--sc-quiet); }
       li { border-bottom: 1px solid var(--sc-line); padding: 6px var(--sc-4); }
       li.open { background: var(--sc-sunk); }
-      .head { display: grid; grid-template-columns: auto minmax(0, 1fr) auto 76px; gap: 0 var(--sc-3); align-items: center; }
-      .head .what { min-width: 0; }
+      .head { display: grid; grid-template-columns: auto minmax(0, 1fr) auto 76px; gap: 0 var(--sc-3); align-items: baseline; }
+      .head > :last-child { grid-area: 1 / 4 / 3 / 5; align-self: center; }
+      .who, .things { min-width: 0; overflow-wrap: anywhere; }
+      /* Whole, however long: what is packed is read from it. */
+      .things { grid-area: 2 / 2 / 3 / 4; }
       .buyer { font-weight: 700; }
       .badge { min-height: 20px; padding: 0 6px; font-size: 0.75rem; }
       time { color: var(--sc-quiet); font-variant-numeric: tabular-nums; }
@@ -46,14 +50,15 @@ export class Orders extends Part {
   }
 
   protected sources(): readonly Observable<unknown>[] {
-    const { orders, ordersBefore, notes, busy, role } = this.desk;
-    return [orders, ordersBefore, notes, busy, role];
+    const { orders, ordersBefore, hasRead, notes, busy, role } = this.desk;
+    return [orders, ordersBefore, hasRead, notes, busy, role];
   }
 
   protected override render(): TemplateResult {
     const orders = this.desk.orders.get();
     const older = this.desk.ordersBefore.get();
-    if (orders.length === 0) return html`<p class="empty">${texts.orders.none}</p>`;
+    if (orders.length === 0)
+      return html`<p class="empty">${this.desk.hasRead.get().has("orders") ? texts.orders.none : texts.loading}</p>`;
     return html`<ol>${repeat(
       orders,
       (it) => it.order.order_id,
@@ -68,16 +73,16 @@ export class Orders extends Part {
     const place = `order:${order.order_id}`;
     const left = order.amount_minor - order.refunded_minor;
     const things = order.lines
-      .map((it) => texts.orders.line(count(it.quantity), desk.nameOf(it.product_id)))
+      .map((it) => texts.orders.line(count(it.quantity), isolated(desk.nameOf(it.product_id))))
       .join(", ");
     return html`<li class=${isOpen ? "open" : ""} data-order=${order.order_id}>
       <div class="head">
         <time>${timeOfDay(order.paid_at ?? order.created_at)}</time>
-        <div class="what">
-          <p class="one-line"><span class="buyer">${order.buyer}</span>
-            ${order.state === "unfulfilled" ? html`<span class="badge off">${texts.orders.states.unfulfilled}</span>` : nothing}
-            ${late ? html`<span class="badge scarce">${texts.orders.late}</span>` : nothing}</p>
-          <p class="one-line quiet" title=${things}>${things}</p>
+        <p class="who"><bdi class="buyer">${order.buyer}</bdi>
+          ${order.state === "unfulfilled" ? html`<span class="badge off">${texts.orders.states.unfulfilled}</span>` : nothing}
+          ${late ? html`<span class="badge scarce">${texts.orders.late}</span>` : nothing}</p>
+        <div class="things">
+          <p class="quiet">${things}</p>
           ${order.refunded_minor > 0 && left > 0 ? html`<p class="back">${texts.orders.refunded(money(order.refunded_minor, order.currency))}</p>` : nothing}
         </div>
         <p class="figures amount">${money(order.amount_minor, order.currency)}</p>

@@ -16,6 +16,7 @@ import { read, write } from "../design/kept.js";
 import "./lineup.js";
 import type { Lineup } from "./lineup.js";
 import { spoken } from "./log.js";
+import "./notes.js";
 import "./orders.js";
 import { Part } from "./part.js";
 import "./problems.js";
@@ -40,7 +41,7 @@ export class Panel extends Part {
     controls,
     parts,
     css`
-      :host { display: grid; grid-template-rows: auto auto minmax(0, 1fr); height: 100dvh; background: var(--sc-ground); }
+      :host { display: grid; grid-template: auto auto minmax(0, 1fr) / minmax(0, 1fr); height: 100dvh; background: var(--sc-ground); }
       .signal { border-block: 1px solid var(--sc-line); background: var(--sc-sunk); display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center; }
       .tools { display: flex; align-items: center; padding-right: var(--sc-2); }
       .tools .button { min-height: 32px; }
@@ -75,7 +76,7 @@ export class Panel extends Part {
       dialog .check { margin-top: var(--sc-4); font-size: var(--sc-size-2); }
 
       @media (max-width: 1079px) {
-        :host { height: auto; min-height: 100dvh; grid-template-rows: auto; align-content: start; }
+        :host { height: auto; min-height: 100dvh; grid-template: auto / minmax(0, 1fr); align-content: start; }
         .top { position: sticky; top: 0; z-index: 3; background: var(--sc-ground); }
         .columns { grid-template-columns: 348px minmax(0, 1fr); }
         .column.side { grid-column: 1 / -1; grid-template: auto minmax(0, 320px) / 1fr 1fr; border-left: 0; border-top: 1px solid var(--sc-line-strong); }
@@ -160,6 +161,7 @@ export class Panel extends Part {
     return html`
       <div class="top" data-home tabindex="-1">
         <showcart-desk-head .desk=${desk}></showcart-desk-head>
+        <showcart-desk-notes .desk=${desk} ?elsewhere=${this.view !== "air"}></showcart-desk-notes>
       </div>
       <div class="signal" data-home tabindex="-1">
         <showcart-desk-signal .desk=${desk} @showcart-problems=${() => this.#dialog("problems")?.showModal()}></showcart-desk-signal>
@@ -316,8 +318,7 @@ export class Panel extends Part {
       }
       case "c": {
         const poll = Object.values(scene?.polls ?? {})[0];
-        if (poll !== undefined && desk.canStage)
-          void desk.run(`poll:${poll.poll_id}`, () => desk.at.closePoll(poll.poll_id));
+        if (poll !== undefined && desk.canStage) void desk.closePoll(poll.poll_id);
         return true;
       }
       case "o":

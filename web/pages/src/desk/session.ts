@@ -15,32 +15,43 @@ export function arrive(): Session | null {
   const asked = new URLSearchParams(location.hash.slice(1));
   const kept = read();
   const token = asked.get("token") ?? kept?.token ?? null;
-  const server = asked.get("server") ?? kept?.server ?? location.origin;
+  const server = asked.get("server") ?? serverKept() ?? location.origin;
   const show = (asked.get("show") as ShowId | null) ?? kept?.show ?? null;
   if (location.hash !== "") history.replaceState(null, "", location.pathname + location.search);
-  if (token === null) return null;
+  if (token === null) {
+    if (asked.has("server")) write("sessionStorage", KEY, JSON.stringify({ server }));
+    return null;
+  }
   const session = { server, token: token.trim(), show };
   keep(session);
   return session;
 }
 
 /** The server that a new session is for. */
-export const serverOf = (): string =>
-  read()?.server ?? new URLSearchParams(location.hash.slice(1)).get("server") ?? location.origin;
+export const serverOf = (): string => serverKept() ?? location.origin;
 
-function read(): Session | null {
+function stored(): Partial<Session> {
   try {
     const kept: unknown = JSON.parse(readKept("sessionStorage", KEY) ?? "null");
-    return typeof kept === "object" && kept !== null && "token" in kept && "server" in kept ? (kept as Session) : null;
+    return typeof kept === "object" && kept !== null ? kept : {};
   } catch {
-    return null;
+    return {};
   }
+}
+
+const serverKept = (): string | null => stored().server ?? null;
+
+function read(): Session | null {
+  const { server, token, show = null } = stored();
+  return server === undefined || token === undefined ? null : { server, token, show };
 }
 
 export function keep(session: Session): void {
   write("sessionStorage", KEY, JSON.stringify(session));
 }
 
+/** All but the server, which is none of a token's secrets: whoever signs in again, also after a reload, means the same one. */
 export function forget(): void {
-  write("sessionStorage", KEY, null);
+  const { server } = stored();
+  write("sessionStorage", KEY, server === undefined ? null : JSON.stringify({ server }));
 }

@@ -20,9 +20,12 @@ export const desk = {
     unfinished: "Show ended ones too",
     signOut: "Sign out",
     signedInAs: (name: string) => `Signed in as ${name}`,
-    notDesk: "This token is for buyers. Take one with the role host, moderator or analyst.",
+    notDesk: "This token is for buyers and cannot run the control panel. Sign in with one of a host, a moderator or an analyst.",
+    noToken: "This is not a token, or not all of it was copied. Sign in with one of a host, a moderator or an analyst.",
     oneShow: "This token is for one show, and does not say which. Open the address that you were given.",
   },
+
+  loading: "Loading…",
 
   state: { scheduled: "Not started", live: "On air", ended: "Ended" },
 
@@ -307,12 +310,15 @@ export const desk = {
       pinned: (product: string, by: string) => `Meanwhile ${product} was pinned${by}.`,
       unpinned: (by: string) => `Meanwhile the pin was taken off${by}.`,
       by: (name: string) => ` by ${name}`,
+      pollClosed: (by: string) => `Meanwhile the poll was closed${by}.`,
+      pollOver: "Meanwhile the poll ran out.",
       saleEnded: (by: string) => `Meanwhile the sale was ended${by}.`,
       saleOver: "Meanwhile the sale ran out.",
       saleChanged: (cap: string, by: string) =>
         `Meanwhile the sale was changed${by}: ${cap} units. Press again to end it.`,
       saleStarted: "Meanwhile the sale started. Press again to end it.",
     },
+    dismiss: (said: string) => `Put away: ${said}`,
     unanswered: "No answer came. It may have happened: look before you do it again.",
     network: "The server cannot be reached.",
   },
