@@ -68,13 +68,13 @@ test(
 );
 
 /** Notes down each thing that comes into a page as an element of this kind, by its text. */
-async function notes(page: Page, root: string, kind: string): Promise<() => Promise<string[]>> {
+async function notes(page: Page, root: string | null, kind: string): Promise<() => Promise<string[]>> {
   await page.evaluate(
     ([name, selector]) => {
       const seen: string[] = [];
       Object.assign(window, { seen });
       const at = document.querySelector("showcart-show, showcart-desk")?.shadowRoot ?? document;
-      const within = at.querySelector(name)?.shadowRoot ?? at;
+      const within = (name === null ? null : at.querySelector(name)?.shadowRoot) ?? at;
       new MutationObserver((records) => {
         for (const { addedNodes } of records)
           for (const node of addedNodes)
@@ -105,7 +105,7 @@ test(
     await desk.page.locator("showcart-desk-orders [data-order]").waitFor();
     await desk.page.locator("showcart-desk-log [data-action='sale.start']").waitFor();
 
-    const banners = [await notes(ann.page, "-", "[data-banner]"), await notes(ben.page, "-", "[data-banner]")];
+    const banners = [await notes(ann.page, null, "[data-banner]"), await notes(ben.page, null, "[data-banner]")];
     const orders = await notes(desk.page, "showcart-desk-orders", "[data-order]");
     await host.banner("Before");
     for (const { page } of [ann, ben]) await page.locator("[data-banner]", { hasText: "Before" }).waitFor();
