@@ -204,7 +204,8 @@ impl Caller {
             return Err(problem(Code::Forbidden, "The token is for another show."));
         }
         if !allowed {
-            return Err(problem(Code::Forbidden, format!("A {} may not {what}.", self.role)));
+            let article = if self.role == Role::Analyst { "An" } else { "A" };
+            return Err(problem(Code::Forbidden, format!("{article} {} may not {what}.", self.role)));
         }
         Ok(())
     }

@@ -231,13 +231,38 @@ pub fn in_words(cause: &str) -> String {
 }
 
 impl From<PathRejection> for Error {
-    fn from(rejection: PathRejection) -> Error {
-        problem(Code::NotFound, rejection.body_text())
+    fn from(_: PathRejection) -> Error {
+        problem(Code::NotFound, "Part of the path is no name of anything; see /openapi.json for what names look like.")
     }
 }
 
 impl From<QueryRejection> for Error {
     fn from(rejection: QueryRejection) -> Error {
-        problem(Code::BadRequest, rejection.body_text())
+        let text = rejection.body_text();
+        // Behind a sentence about types.
+        let cause = text.split_once(": ").map_or(&*text, |(_, it)| it);
+        let is_name = |it: &str| it.bytes().all(|it| it.is_ascii_lowercase() || it == b'_');
+        match cause.split_once(": ").filter(|(name, _)| is_name(name)) {
+            Some((name, cause)) => {
+                let detail = format!("The parameter `{name}` is wrong: {}.", parameter_in_words(cause));
+                Problem::new(Code::BadRequest, detail).with("field", name).into()
+            }
+            None => problem(Code::BadRequest, format!("The query is wrong: {}.", parameter_in_words(cause))),
+        }
     }
+}
+
+/// What serde says about one parameter of a query, as what it should be.
+fn parameter_in_words(cause: &str) -> String {
+    let is_number = ["invalid digit", "cannot parse integer", "number too"].iter().any(|it| cause.starts_with(it));
+    if is_number {
+        return "give a whole number".into();
+    }
+    if cause.starts_with("provided string was not") {
+        return "give `true` or `false`".into();
+    }
+    if let Some((_, expected)) = cause.strip_prefix("unknown field").and_then(|it| it.split_once(", ")) {
+        return format!("there is none of this name, {expected}");
+    }
+    in_words(cause).replace("field", "parameter")
 }

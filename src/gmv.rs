@@ -98,7 +98,7 @@ async fn stream_events(
     let news = app.live.listen();
     let silent = is_test(&app, show).await? && !asked.test;
     // A browser that comes back repeats the address that it was given, so its memory is the newer of the two.
-    let (epoch, cursor) = match last_event_id(&headers) {
+    let (epoch, cursor) = match last_event_id(&headers)? {
         Some((epoch, seq)) => (Some(epoch), seq),
         None => (None, cursor(asked.after)?),
     };
@@ -161,10 +161,19 @@ fn cursor(after: Option<i64>) -> Result<Seq> {
     }
 }
 
-/// `<epoch>.<seq>`, as the stream wrote it; anything else is no memory of ours, and the stream begins anew.
-fn last_event_id(headers: &HeaderMap) -> Option<(String, Seq)> {
-    let (epoch, seq) = headers.get("last-event-id")?.to_str().ok()?.split_once('.')?;
-    Some((epoch.to_owned(), Seq(seq.parse().ok().filter(|it| *it >= 0)?)))
+/// `<epoch>.<seq>`, as the stream wrote it. Another epoch is a memory of another log, and the stream begins anew; what is no
+/// memory of ours at all is refused, because whoever sends it believes to go on somewhere.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<(String, Seq)>> {
+    // A browser that has heard of nothing may say so with nothing.
+    let Some(value) = headers.get("last-event-id").filter(|it| !it.is_empty()) else { return Ok(None) };
+    let parts = value.to_str().ok().and_then(|it| it.split_once('.')).filter(|(epoch, _)| !epoch.is_empty());
+    let seq = parts.and_then(|(_, seq)| seq.parse().ok()).filter(|it| *it >= 0);
+    match parts.zip(seq) {
+        Some(((epoch, _), seq)) => Ok(Some((epoch.to_owned(), Seq(seq)))),
+        None => {
+            Err(problem(Code::BadRequest, "A `Last-Event-ID` is the `id` of an event of this stream: `EPOCH.SEQ`."))
+        }
+    }
 }
 
 async fn is_test(app: &App, show: ShowId) -> Result<bool> {

@@ -88,6 +88,9 @@ pub fn refused(refusal: Refusal) -> Error {
 fn advice(allowed: Allowed) -> String {
     match allowed {
         Allowed::Between(low, high) => format!("Give a number from {} to {}.", grouped(low), grouped(high)),
+        Allowed::UpToListPrice(list) => {
+            format!("A sale asks no more than the line-up does: at most {} minor units.", grouped(list))
+        }
         Allowed::AfterStart => "A sale ends after it starts.".into(),
         Allowed::AnyLine => "Name at least one line.".into(),
         Allowed::NoRestock => "Nothing was sold, so nothing can go back on sale; leave it out.".into(),

@@ -32,6 +32,8 @@ pub struct Arrived {
     pub head: Instant,
     /// Until then the body must come.
     pub body_by: Instant,
+    /// How long it may be, where a route does not say otherwise.
+    pub body_bytes_max: usize,
 }
 
 /// A body is on its way for so long at most, or its sender holds it back.
@@ -70,10 +72,13 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Whole> {
-        let bytes = Arrived::of(request.extensions())?.in_time(Bytes::from_request(request, state)).await?;
-        Ok(Whole(bytes.map_err(|it| {
-            let too_large = it.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            problem(if too_large { Code::PayloadTooLarge } else { Code::BadRequest }, it.body_text())
+        let arrived = Arrived::of(request.extensions())?;
+        let bytes = arrived.in_time(Bytes::from_request(request, state)).await?;
+        Ok(Whole(bytes.map_err(|it| match it.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                problem(Code::PayloadTooLarge, format!("A body has at most {} bytes.", arrived.body_bytes_max))
+            }
+            _ => problem(Code::BadRequest, "The body did not come whole; send it again."),
         })?))
     }
 }

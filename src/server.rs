@@ -210,8 +210,13 @@ async fn accept(listener: &TcpListener, app: &App, places: &Arc<Semaphore>, clos
             metrics::counter!("showcart_connections_refused_total", "reason" => "address").increment(1);
             continue;
         };
-        let place = Place::of((place, address));
-        let stamp = Stamp { peer: Peer(peer), place, clock: app.clock.clone(), body: limits.body() };
+        let stamp = Stamp {
+            peer: Peer(peer),
+            place: Place::of((place, address)),
+            clock: app.clock.clone(),
+            body: limits.body(),
+            body_bytes_max: limits.body_bytes_max,
+        };
         tokio::spawn(connection(stream, stamp, router.clone(), closed.clone()));
     }
 }
@@ -258,6 +263,7 @@ struct Stamp {
     clock: Clock,
     /// For how long its body may come.
     body: Duration,
+    body_bytes_max: usize,
 }
 
 impl Stamp {
@@ -265,7 +271,12 @@ impl Stamp {
         extensions.insert(self.peer);
         extensions.insert(self.place.clone());
         let head = Instant::now();
-        extensions.insert(Arrived { at: self.clock.now(), head, body_by: head + self.body });
+        extensions.insert(Arrived {
+            at: self.clock.now(),
+            head,
+            body_by: head + self.body,
+            body_bytes_max: self.body_bytes_max,
+        });
     }
 }
 

@@ -479,6 +479,8 @@ pub enum Refusal {
 pub enum Allowed {
     /// A number, from the first to the second.
     Between(i64, i64),
+    /// A price that is not above this, which the line-up asks.
+    UpToListPrice(i64),
     /// A moment after the sale's start.
     AfterStart,
     /// One line at least.

@@ -243,6 +243,9 @@ async fn a_payment_that_the_provider_will_not_take_frees_its_unit(backend: Backe
     let server = Process::serve(backend, &[]).await;
     let (show, product) = server.show_with(2).await;
     // Each is as dear as anything may be; no provider takes both in one payment.
+    let dear = json!({ "title": "The lamp", "price_minor": AMOUNT_MAX_MINOR, "currency": "EUR", "on_hand": 2 });
+    server.host().put("/v1/products/lamp", dear).await.ok();
+    server.host().put(&format!("/v1/shows/{show}/lineup/{product}"), json!({ "allocated": 2 })).await.ok();
     let terms = json!({ "product_id": product, "cap": 2, "limit_per_buyer": 2, "price_minor": AMOUNT_MAX_MINOR });
     let sale = server.sale(show, terms).await;
     let ann = server.buyer("ann");

@@ -203,6 +203,83 @@ both! {
 }
 
 both! {
+    async fn a_query_a_path_or_a_body_that_cannot_be_read_is_told_in_words(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let host = shop.host();
+        let path = |what: &str| format!("/v1/shows/{show}/{what}");
+        for (asked, field, words) in [
+            (path("timeline?from=soon"), "from", "give a whole number"),
+            (path("timeline?step_ms=99999999999999999999"), "step_ms", "give a whole number"),
+            (path("events.ndjson?after="), "after", "give a whole number"),
+            (path("events.ndjson?test=yes"), "test", "give `true` or `false`"),
+            (path("timeline?form=1"), "form", "there is none of this name, expected `from` or `step_ms`"),
+            (path("timeline?from=1&from=2"), "", "duplicate parameter `from`"),
+        ] {
+            let answer = host.get(&asked).await;
+            assert_eq!(answer.refusal(), (400, "bad_request"), "{asked}");
+            assert_eq!(answer.body["field"].as_str().unwrap_or_default(), field, "{answer:?}");
+            let told = detail(&answer);
+            speaks_plainly(&told);
+            assert!(told.contains(words) && told.contains(&format!("`{field}")), "{asked}: {told}");
+        }
+        for nothing in ["/v1/shows/%ff", "/v1/products/%ff", "/v1/orders/%ff", "/v1/shows/shw_nonsense", "/%ff", "/v1/%ff"] {
+            let answer = host.get(nothing).await;
+            assert_eq!(answer.refusal(), (404, "not_found"), "{nothing}");
+            speaks_plainly(&detail(&answer));
+            assert!(!detail(&answer).contains("UTF-8") && !detail(&answer).contains("URL"), "{answer:?}");
+        }
+        let large = " ".repeat(64 * 1024 + 1);
+        for (method, path) in [(Method::POST, "/v1/shows".to_owned()), (Method::PUT, path(&format!("lineup/{product}")))] {
+            let answer = send(&host, method, &path, &large).await;
+            assert_eq!(answer.refusal(), (413, "payload_too_large"));
+            assert!(detail(&answer).contains("65536 bytes"), "{answer:?}");
+        }
+        let analyst = shop.person(Role::Analyst, "ana").put(&path("pin"), json!({ "product_id": product })).await;
+        assert_eq!((analyst.refusal(), detail(&analyst).starts_with("An analyst may not ")), ((403, "forbidden"), true));
+        let moderator = shop.person(Role::Moderator, "mo").post(&path("end"), json!({})).await;
+        assert!(detail(&moderator).starts_with("A moderator may not "), "{moderator:?}");
+    }
+}
+
+both! {
+    async fn a_last_event_id_that_no_stream_has_given_is_refused(shop) {
+        let show = shop.live_show().await;
+        let host = shop.host();
+        let ask = async |id: &str| {
+            let request = host.request(Method::GET, &format!("/v1/shows/{show}/events"));
+            request.header("accept", "text/event-stream").header("last-event-id", id).send().await.unwrap()
+        };
+        for nonsense in ["nonsense", "7", ".7", "abc.", "abc.-1", "abc.1.2", "abc.x"] {
+            let answer = Answer::read(Ok(ask(nonsense).await)).await;
+            assert_eq!(answer.refusal(), (400, "bad_request"), "{nonsense}");
+            assert!(detail(&answer).contains("EPOCH.SEQ"), "{answer:?}");
+        }
+        // Another epoch is another log, and begins anew; nothing is the beginning.
+        for good in ["another.7", ""] {
+            assert_eq!(ask(good).await.status(), 200, "{good}");
+        }
+    }
+}
+
+both! {
+    async fn a_sale_asks_no_more_than_the_line_up(shop) {
+        let (show, product) = shop.show_with(5).await;
+        let host = shop.host();
+        let sales = format!("/v1/shows/{show}/sales");
+        let terms = |price_minor: i64| json!({ "product_id": product, "price_minor": price_minor, "cap": 2 });
+        let told = wrong_field(&host.post(&sales, terms(2_501)).await, "price_minor");
+        assert!(told.contains("at most 2,500"), "{told}");
+        // Also where the line-up's price has become another one.
+        let cheap = json!({ "title": "The lamp", "price_minor": 1_000, "currency": "EUR", "on_hand": 5 });
+        host.put("/v1/products/lamp", cheap).await.ok();
+        host.put(&format!("/v1/shows/{show}/lineup/{product}"), json!({ "allocated": 5 })).await.ok();
+        let told = wrong_field(&host.post(&sales, terms(2_500)).await, "price_minor");
+        assert!(told.contains("at most 1,000"), "{told}");
+        host.post(&sales, terms(1_000)).await.ok();
+    }
+}
+
+both! {
     async fn a_page_has_one_item_at_least_and_as_many_as_are_allowed(shop) {
         let show = shop.live_show().await;
         for sku in ["lamp", "vase"] {

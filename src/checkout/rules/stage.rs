@@ -66,6 +66,10 @@ impl Batch<'_> {
             return Err(Refusal::Invalid { field: "ends_at", allowed: Allowed::AfterStart });
         }
         let allocation = self.state().allocations.get(&product_id).ok_or(Refusal::NotInLineup { product_id })?;
+        if it.price_minor > allocation.list_price_minor {
+            let allowed = Allowed::UpToListPrice(allocation.list_price_minor);
+            return Err(Refusal::Invalid { field: "price_minor", allowed });
+        }
         let available = allocation.allocated - allocation.sold;
         if it.cap > available {
             return Err(Refusal::StockShort { available });

@@ -46,10 +46,11 @@ test("the best minute is that of the orders, whenever it was and however they li
 test("a text that turns letters round turns its own, and none of ours", () => {
   const evil = "\u202Edloc\u2069\u202E, tfos";
   assert.equal(isolated("Lamp, tall 70 × 240 – é"), "Lamp, tall 70 × 240 – é");
-  assert.equal(isolated(evil), "\u2068dloc, tfos\u2069");
+  assert.equal(isolated(evil), "dloc, tfos");
+  assert.equal(isolated("\u05D0\u05D1"), "\u2068\u05D0\u05D1\u2069");
   const poll = { poll_id: "pol_1", question: "?", choices: [evil, "b"], opened_at: 1, closed_at: 2, counts: [3, 0], result: { total: 3, winner: 0 } };
   const [line] = happened({ marks: [], sales: [], polls: [poll], lineup: [], books: new Books() });
-  assert.equal(line?.result, "\u2068dloc, tfos\u2069, 3 votes");
+  assert.equal(line?.result, "dloc, tfos, 3 votes");
 });
 
 test("a CSV is read back as it was, whatever its texts hold", () => {

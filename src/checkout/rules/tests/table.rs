@@ -1007,6 +1007,7 @@ fn hosts_change_allocations_and_caps_within_what_is_there() {
         sale flash mug 700 cap 0 limit 1          -> invalid cap
         sale flash mug 700 cap 1 limit 0          -> invalid limit_per_buyer
         sale flash mug -1 cap 1 limit 1           -> invalid price_minor
+        sale flash mug 1001 cap 1 limit 1         -> invalid price_minor
         sale flash mug 700 cap 1 limit 1 from 10s to 10s -> invalid ends_at
         sale flash mug 700 cap 2 limit 1          -> running
         sale flash mug 700 cap 2 limit 1          -> conflict
