@@ -6,7 +6,7 @@ import { Books } from "../src/dashboard/books.js";
 import { csv } from "../src/dashboard/csv.js";
 import { isolated } from "../src/design/bidi.js";
 import { amount, decimals, decimalText, roundAmount } from "../src/design/money.js";
-import { type Act, lay, type Place } from "../src/dashboard/stage.js";
+import { type Act, bands, lay, type Place } from "../src/dashboard/stage.js";
 import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";
 
@@ -41,6 +41,7 @@ test("the best minute is that of the orders, whenever it was and however they li
   paid(359_000, 30);
   books.take({ id: "", type: "order.refunded", time: new Date(at).toISOString(), data: { gmv_delta_minor: -300 } });
   assert.deepEqual(books.bestMinute(), { gmv: 310, at: at + 300_000 });
+  assert.deepEqual([books.paidSince(at + 300_000), books.paidSince(at + 299_999)], [30, 310]);
 });
 
 test("a text that turns letters round turns its own, and none of ours", () => {
@@ -118,6 +119,11 @@ test("a show that nobody has seen yet has figures", () => {
   const timeline = new Timeline({ state: "live", started_at: 1_795_307_580_520, ended_at: null, currency: "EUR", step_ms: 1_000, points: [], marks: [], more: false }, null);
   const { viewers, gmv, bestMinute } = figures(timeline, 1_795_307_581_000);
   assert.deepEqual([viewers, gmv, bestMinute], [0, 0, { gmv: 0, at: 0 }]);
+});
+
+test("sales that overlap are one band, which ends where time has come to", () => {
+  const sale = (from: number, to: number | null): Act => ({ kind: "sale", text: "", from, to });
+  assert.deepEqual(bands([sale(50, Number.POSITIVE_INFINITY), sale(10, 30), sale(20, 40), sale(60, 70)], 65), [{ from: 10, to: 40 }, { from: 50, to: 65 }]);
 });
 
 test("labels never overlap, however many pins there are", () => {

@@ -65,6 +65,11 @@ export class Books {
     return best;
   }
 
+  /** What was paid since a moment. */
+  paidSince(at: number): number {
+    return this.#paid.reduce((sum, it) => (it.at > at ? sum + it.gmv : sum), 0);
+  }
+
   take({ type, time, data }: BookEvent): void {
     if (type === "order.paid") {
       this.orders += 1;

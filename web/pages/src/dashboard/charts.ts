@@ -1,7 +1,7 @@
 import uPlot from "uplot";
 import { texts } from "../texts/dashboard.en.js";
 import { decimals, roundAmount } from "../design/money.js";
-import type { Act } from "./stage.js";
+import { type Act, bands } from "./stage.js";
 import type { Columns } from "./timeline.js";
 
 /** Colours of a theme, or of ink on paper. */
@@ -12,11 +12,13 @@ export interface Palette {
   readonly money: string;
   readonly scarce: string;
   readonly signal: string;
+  /** How much of its colour the band of a sale has; little on a dark ground, where more would drown the lines of the chart. */
+  readonly band: number;
   readonly font: string;
 }
 
 /** On paper everything is ink; what a colour says elsewhere is said by how dark it is. */
-export const paper = (font: string): Palette => ({ ink: "#000000", quiet: "#444444", line: "#CCCCCC", money: "#333333", scarce: "#A6A6A6", signal: "#666666", font });
+export const paper = (font: string): Palette => ({ ink: "#000000", quiet: "#444444", line: "#CCCCCC", money: "#333333", scarce: "#A6A6A6", signal: "#666666", band: 0.14, font });
 
 export interface Frame {
   readonly columns: Columns;
@@ -153,7 +155,7 @@ export class Charts {
           size: px(inset.left), font, stroke: palette.quiet, gap: px(6), space: px(26), ticks: { show: false },
           grid: { stroke: palette.line, width: scale },
           incrs: name === "gmv" ? stepsFrom(-decimals(currency)) : COUNT_STEPS,
-          values: (_, splits) => splits.map((it) => (name === "gmv" ? roundAmount(Math.round(it * 10 ** decimals(currency)), currency) : name === "wait" ? texts.charts.ms(short.format(it)) : short.format(it))),
+          values: (_, splits) => (name === "gmv" ? axisAmounts(splits, currency, font, px(inset.left - 8)) : splits.map((it) => (name === "wait" ? texts.charts.ms(short.format(it)) : short.format(it)))),
         },
       ],
       series: [{}, ...this.#series(name, palette, scale)],
@@ -190,23 +192,24 @@ export class Charts {
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
-    for (const { kind, from, to } of this.#frame?.acts ?? []) {
-      if (this.#frame === null || from > this.#frame.to || (to ?? from) < this.#frame.from) continue;
-      const left = x(from);
-      if (to !== null) {
-        ctx.fillStyle = faint(kind === "sale" ? palette.scarce : palette.quiet, kind === "sale" ? 0.14 : 0.1);
-        ctx.fillRect(left, bbox.top, Math.max(uPlot.pxRatio, x(Math.min(to, this.#frame.edge)) - left), bbox.height);
-      } else {
-        ctx.strokeStyle = palette.quiet;
-        ctx.globalAlpha = 0.55;
-        ctx.lineWidth = scale * uPlot.pxRatio;
-        ctx.setLineDash([2 * scale * uPlot.pxRatio, 3 * scale * uPlot.pxRatio]);
-        ctx.beginPath();
-        ctx.moveTo(left, bbox.top);
-        ctx.lineTo(left, bbox.top + bbox.height);
-        ctx.stroke();
-        ctx.globalAlpha = 1;
+    const { acts = [], from: first = 0, to: last = 0, edge = 0 } = this.#frame ?? {};
+    const seen = acts.filter(({ from, to }) => from <= last && (to ?? from) >= first);
+    for (const [kind, colour] of [["sale", faint(palette.scarce, palette.band)], ["poll", faint(palette.quiet, 0.1)]] as const) {
+      ctx.fillStyle = colour;
+      for (const { from, to } of bands(seen.filter((it) => it.kind === kind), edge)) {
+        ctx.fillRect(x(from), bbox.top, Math.max(uPlot.pxRatio, x(to) - x(from)), bbox.height);
       }
+    }
+    ctx.strokeStyle = palette.quiet;
+    ctx.globalAlpha = 0.55;
+    ctx.lineWidth = scale * uPlot.pxRatio;
+    ctx.setLineDash([2 * scale * uPlot.pxRatio, 3 * scale * uPlot.pxRatio]);
+    for (const { from, to } of seen) {
+      if (to !== null) continue;
+      ctx.beginPath();
+      ctx.moveTo(x(from), bbox.top);
+      ctx.lineTo(x(from), bbox.top + bbox.height);
+      ctx.stroke();
     }
     ctx.restore();
   }
@@ -232,6 +235,20 @@ export class Charts {
     for (const one of this.#plots.values()) one.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
     this.#hands.zoom(from, to);
   }
+}
+
+let ruler: CanvasRenderingContext2D | null = null;
+
+/** Amounts beside the axis, alike: with their currency where all of them have room, else without, as the chart's number has it. */
+function axisAmounts(splits: readonly number[], currency: string, font: string, room: number): string[] {
+  ruler ??= document.createElement("canvas").getContext("2d");
+  if (ruler !== null) ruler.font = font;
+  const fits = (text: string) => (ruler?.measureText(text).width ?? 0) <= room;
+  const full = splits.map((it) => roundAmount(Math.round(it * 10 ** decimals(currency)), currency));
+  if (full.every(fits)) return full;
+  const plain = new Intl.NumberFormat(locale(), { maximumFractionDigits: decimals(currency) });
+  const bare = splits.map((it) => plain.format(it));
+  return bare.every(fits) ? bare : splits.map((it) => short.format(it));
 }
 
 /** Shows the points of a curve only where one stands alone, which no line would show. */

@@ -334,12 +334,16 @@ export class Dashboard {
     if (this.#hasTable) this.#renderPoints();
   }
 
+  #isDark(): boolean {
+    return getComputedStyle(this.#part("head")).colorScheme === "dark" || (document.documentElement.dataset["theme"] === undefined && matchMedia("(prefers-color-scheme: dark)").matches);
+  }
+
   #palette(): Palette {
     const { fontFamily: font } = getComputedStyle(this.#root);
     if (this.#isPrinting) return paper(font);
     const colour = (name: string) => getComputedStyle(this.#root.querySelector(`.palette .${name}`) ?? this.#root).color;
     const [ink, quiet, line, money, scarce, signal] = ["ink", "quiet-ink", "line-ink", "money-ink", "scarce-ink", "signal-ink"].map(colour) as [string, string, string, string, string, string];
-    return { ink, quiet, line, money, scarce, signal, font };
+    return { ink, quiet, line, money, scarce, signal, band: this.#isDark() ? 0.08 : 0.14, font };
   }
 
   /** What stays as long as the show is looked at; the parts that change are rendered by themselves. */
@@ -388,7 +392,7 @@ export class Dashboard {
     document.title = texts.documentTitle(isolated(show.title));
     const date = startedAt === null ? "" : new Intl.DateTimeFormat(navigator.language, { dateStyle: "long" }).format(startedAt);
     const span = startedAt === null ? "" : endedAt === null ? timeOfDay(startedAt) + "–" : `${timeOfDay(startedAt)}–${timeOfDay(endedAt)}`;
-    const isDark = getComputedStyle(this.#part("head")).colorScheme === "dark" || (document.documentElement.dataset["theme"] === undefined && matchMedia("(prefers-color-scheme: dark)").matches);
+    const isDark = this.#isDark();
     render(
       html`<div class="what">
           <h1>${show.title}</h1>
@@ -432,6 +436,8 @@ export class Dashboard {
     const figure = (id: string, name: string, value: string, beside: string) =>
       html`<div class="figure" id=${`figure-${id}`}><dt>${name}</dt><dd><strong class="figures">${value}</strong><span class="quiet">${beside}</span></dd></div>`;
     const most = seen.peak.viewers === 0 ? "" : timeOfDay(seen.peak.at);
+    // While nobody watches no second is written down; the log has what was paid all the same.
+    const perMinute = show.test ? seen.gmvPerMinute : Math.max(seen.gmvPerMinute, books.paidSince(now - MINUTE));
     const best = bestMinute.gmv === 0 ? "" : timeOfDay(bestMinute.at);
     const bestAmount = roundAmount(Math.round(bestMinute.gmv), currency);
     render(
@@ -443,7 +449,7 @@ export class Dashboard {
         ${figure("orders", words.orders, count(money.orders), money.orders === 0 ? "" : words.average(amount(Math.round((money.gmv + money.refunded) / money.orders), currency)))}
         ${isOver
           ? figure("minute", words.bestMinute, bestAmount, best === "" ? "" : words.at(best))
-          : figure("minute", words.perMinute, roundAmount(seen.gmvPerMinute, currency), best === "" ? "" : words.best(bestAmount, best))}
+          : figure("minute", words.perMinute, roundAmount(perMinute, currency), best === "" ? "" : words.best(bestAmount, best))}
         ${figure("refused", words.refused, count(seen.refused), requests === 0 ? words.noRequests : words.ofRequests(share(seen.refused, requests), count(requests)) + (seen.failed === 0 ? "" : words.failed(count(seen.failed))))}
         ${figure("conversion", words.conversion, seen.granted === 0 ? "–" : share(Math.min(money.orders, seen.granted), seen.granted), words.ofGrants(count(money.orders), count(seen.granted)))}
       </dl>`,

@@ -77,6 +77,18 @@ export function lay(acts: readonly Act[], rowsMax: number, place: Place): Placed
   );
 }
 
+/** Where one of these acts goes on, until the edge of what is known at most; those that overlap are one. */
+export function bands(acts: readonly Act[], edge: number): { from: number; to: number }[] {
+  const made: { from: number; to: number }[] = [];
+  for (const { from, to } of [...acts].sort((one, other) => one.from - other.from)) {
+    if (to === null) continue;
+    const last = made.at(-1);
+    if (last !== undefined && from <= last.to) last.to = Math.max(last.to, Math.min(to, edge));
+    else made.push({ from, to: Math.min(to, edge) });
+  }
+  return made;
+}
+
 function cut(text: string, room: number, measure: (text: string) => number): string {
   if (measure(text) <= room) return text;
   const letters = [...text];

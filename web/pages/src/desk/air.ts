@@ -239,6 +239,7 @@ class PollCard extends Part {
       ol { display: grid; gap: 4px; }
       li { display: grid; grid-template-columns: minmax(0, 1fr) auto 6ch; gap: 2px var(--sc-2); align-items: baseline; }
       li showcart-meter { grid-column: 1 / -1; height: 6px; }
+      .choice { overflow-wrap: anywhere; }
       .share { text-align: right; }
     `,
   ];
@@ -263,7 +264,7 @@ class PollCard extends Part {
         ${poll.choices.map((choice, index) => {
           const votes = counts[index] ?? 0;
           const share = total === 0 ? 0 : votes / total;
-          return html`<li><span class="one-line" title=${choice}>${choice}</span><span class="figures">${count(votes)}</span><span class="figures share">${percent(share)}</span>
+          return html`<li><span class="choice">${choice}</span><span class="figures">${count(votes)}</span><span class="figures share">${percent(share)}</span>
             <showcart-meter .share=${share}></showcart-meter></li>`;
         })}
       </ol>

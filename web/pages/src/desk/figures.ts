@@ -18,6 +18,7 @@ export class Figures extends Part {
     parts,
     css`
       :host { display: grid; grid-template-columns: 1fr 1fr; gap: var(--sc-4); padding: var(--sc-3) var(--sc-4); }
+      @media (max-width: 389px) { :host { grid-template-columns: 1fr; } }
       figcaption { display: flex; justify-content: space-between; gap: var(--sc-2); font-weight: 700; }
       .most { font-size: 0.75rem; color: var(--sc-quiet); display: flex; justify-content: space-between; margin-top: 2px; }
     `,

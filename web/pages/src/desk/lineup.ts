@@ -83,7 +83,8 @@ class Product extends Part {
       .line.pinned { box-shadow: inset 4px 0 0 var(--sc-signal); }
       showcart-picture { width: 40px; }
       .choose { display: grid; gap: 1px; padding: 2px 0; border: 0; background: none; text-align: left; cursor: pointer; min-height: 36px; align-content: center; min-width: 0; }
-      .choose .name { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; line-height: 1.2; }
+      .choose .name { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden; line-height: 1.2; }
+      .about { overflow-wrap: anywhere; }
       .units { display: grid; gap: 3px; }
       .units .rest { font-size: 0.75rem; white-space: nowrap; letter-spacing: -0.01em; }
       .units svg { width: 100%; height: 5px; }
@@ -140,7 +141,7 @@ class Product extends Part {
       <showcart-picture .src=${card.image_url}></showcart-picture>
       <button class="choose" aria-current=${isChosen} tabindex=${isChosen ? 0 : -1} @click=${() => desk.chosen.set(this.product)}>
         <span class="name">${fullName(card)}</span>
-        <span class="one-line"><span class="figures">${money(sale?.state === "running" ? sale.price_minor : card.price_minor, card.currency)}</span>
+        <span class="about"><span class="figures">${money(sale?.state === "running" ? sale.price_minor : card.price_minor, card.currency)}</span>
           <span class="quiet">${sale === null ? nothing : html`${sale.state === "armed" ? texts.air.armed : texts.lineup.onSale} · `}${card.sku}</span></span>
       </button>
       <div class="units" data-units>
