@@ -418,8 +418,10 @@ export class Dashboard {
   }
 
   /** From the log, which has every order with its moment; the points have what a second saw, and none after the end. */
-  #bestMinute({ books, show }: Known): { readonly gmv: number; readonly at: number } | null {
-    return books.isWhole && !show.test ? books.bestMinute() : null;
+  #bestMinute({ books, show, timeline }: Known): { readonly gmv: number; readonly at: number } | null {
+    const seen = (timeline.recent.last ?? timeline.whole.last)?.orders ?? 0;
+    // A log that was pruned has lost its beginning.
+    return books.isWhole && !show.test && books.orders >= seen ? books.bestMinute() : null;
   }
 
   #renderFigures(known: Known): void {

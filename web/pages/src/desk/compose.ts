@@ -1,5 +1,6 @@
 import type { Observable, ProductId } from "@showcart/sdk";
 import { css, html, nothing, type TemplateResult } from "lit";
+import { isolated } from "../design/bidi.js";
 import { count } from "../design/format.js";
 import { minorOf } from "../design/moments.js";
 import { base, controls } from "../design/styles.js";
@@ -163,7 +164,7 @@ export class Compose extends Part {
       ...(start > 0 ? { starts_at: desk.now() + start * 1_000 } : {}),
       ...(fields("lasts") === "" ? {} : { duration_ms: Number(fields("lasts")) * 1_000 }),
     };
-    const name = desk.nameOf(product_id);
+    const name = isolated(desk.nameOf(product_id));
     void this.#do(
       "compose:sale",
       form,
@@ -256,7 +257,7 @@ export class Compose extends Part {
                 "compose:units",
                 form,
                 () => desk.at.list(product.product_id, all, position),
-                texts.compose.done.units(fullName(product), count(all)),
+                texts.compose.done.units(isolated(fullName(product)), count(all)),
               );
             }}>
             <div class="fields">
@@ -293,7 +294,7 @@ export class Compose extends Part {
           desk.chosen.set(product.product_id);
           return product;
         },
-        { done: (product) => texts.compose.done.units(fullName(product), count(all)) },
+        { done: (product) => texts.compose.done.units(isolated(fullName(product)), count(all)) },
       )
       .then((isDone) => isDone && form.reset());
   }

@@ -15,7 +15,8 @@ export function arrive(): Session | null {
   const asked = new URLSearchParams(location.hash.slice(1));
   const kept = read();
   const token = asked.get("token") ?? kept?.token ?? null;
-  const server = asked.get("server") ?? serverKept() ?? location.origin;
+  // A token that comes without the name of a server is for the one that the page is from.
+  const server = asked.get("server") ?? (asked.has("token") ? null : serverKept()) ?? location.origin;
   const show = (asked.get("show") as ShowId | null) ?? kept?.show ?? null;
   if (location.hash !== "") history.replaceState(null, "", location.pathname + location.search);
   if (token === null) {
