@@ -565,7 +565,7 @@ export class Dashboard {
     const around = this.#cursor === null ? (from + to) / 2 : (drawn.at[this.#cursor] ?? 0) * SECOND;
     const [left, right] = [around - (around - from) * factor, around + (to - around) * factor];
     const start = known.timeline.startedAt ?? from;
-    if (left <= start && right >= known.timeline.edge) return this.#setRange("whole");
+    if (factor > 1 && left <= start && right >= known.timeline.edge) return this.#setRange("whole");
     this.#zoomTo(Math.max(left, start), right);
   }
 
