@@ -420,8 +420,11 @@ export interface Problem {
   /** A `ProblemCode`, one that is newer than this SDK, or `http_STATUS` when something else than Showcart answered. */
   readonly code: ProblemCode | (string & {});
   readonly detail: string;
-  /** With `invalid`: which field. */
+  /** With `invalid`, and with `bad_request` where one is to blame: which field. */
   readonly field?: string;
+  /** With `sale_ended` and `poll_closed`, to hosts: why it ended, and who ended it by hand. */
+  readonly reason?: EndReason;
+  readonly by?: string;
   /** With `all_held` and `rate_limited`: when it may be worth asking again, in milliseconds. */
   readonly retry_after_ms?: number;
   /** With `all_held`: units in somebody's checkout. */
