@@ -23,6 +23,7 @@ use crate::error::{Code, Result, problem};
 use crate::ids::BuyerId;
 use crate::live::Live;
 use crate::messenger::{Line, Messenger};
+use crate::outside::Outside;
 use crate::payment::Provider;
 use crate::payment::budget::{Budgets, Rate};
 use crate::payment::sandbox::{self, Access, LOOPBACK_API_KEY, Sandbox, Settings};
@@ -45,6 +46,7 @@ pub const MIGRATIONS: Migrations = &[
     (10, "video", include_str!("../migrations/0010_video.sql")),
     (11, "action", include_str!("../migrations/0011_action.sql")),
     (12, "sample", include_str!("../migrations/0012_sample.sql")),
+    (13, "sinks", include_str!("../migrations/0013_sinks.sql")),
     (14, "node", include_str!("../migrations/0014_node.sql")),
     (15, "sale end", include_str!("../migrations/0015_sale_end.sql")),
 ];
@@ -70,6 +72,10 @@ pub struct Parts {
     pub strangers: Rates<IpAddr>,
     /// What this node sees of its shows in the present second.
     pub pulse: Pulse,
+    /// Redis, where one was named.
+    pub messenger: Option<Messenger>,
+    /// Calls to addresses that shops name.
+    pub outside: Outside,
     pub provider: Provider,
     /// Our share of the calls that the provider allows.
     pub budgets: Budgets,
@@ -107,7 +113,7 @@ impl App {
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let messenger = config.redis_url.as_deref().map(|it| Messenger::new(it, &config.redis_prefix)).transpose()?;
         let buckets = messenger.clone().map(|it| Buckets::new(Arc::new(Line::new(it))));
-        let live = Live::start(db.clone(), clock.clone(), config.limits.clone(), messenger);
+        let live = Live::start(db.clone(), clock.clone(), config.limits.clone(), messenger.clone());
         let terms = Terms {
             hold: Duration::from_secs(config.hold_s),
             payment: Duration::from_secs(config.payment_s),
@@ -120,6 +126,7 @@ impl App {
         let budgets = Budgets::new(rate, buckets.as_ref());
         let buyers = Rates::new(config.limits.buyer_requests_per_second_max, "buyer", buckets.as_ref());
         let strangers = Rates::new(config.limits.stranger_requests_per_second_max, "stranger", buckets.as_ref());
+        let outside = Outside::new(config.webhook_private_networks);
         let app = App(Arc::new(Parts {
             config,
             db,
@@ -131,6 +138,8 @@ impl App {
             buyers,
             strangers,
             pulse: Pulse::default(),
+            messenger,
+            outside,
             provider,
             budgets,
             underway: Underway::default(),

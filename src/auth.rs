@@ -148,7 +148,12 @@ impl Keys {
 
     /// A secret for another purpose, so that one setting is enough.
     pub fn derive(&self, purpose: &str) -> String {
-        URL_SAFE_NO_PAD.encode(self.key.clone().chain_update(purpose).finalize().into_bytes())
+        URL_SAFE_NO_PAD.encode(self.derive_key(purpose))
+    }
+
+    /// The same as bytes.
+    pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
+        self.key.clone().chain_update(purpose).finalize().into_bytes().into()
     }
 
     /// # Errors

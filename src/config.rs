@@ -45,6 +45,15 @@ pub struct Config {
     #[arg(long, env = "REDIS_PREFIX", default_value = "showcart")]
     pub redis_prefix: String,
 
+    /// Events of the GMV stream in Redis that are kept, about; the oldest go first.
+    #[arg(long, env = "GMV_STREAM_MAX", default_value_t = GMV_STREAM_MAX, value_parser = clap::value_parser!(u64).range(1..))]
+    pub gmv_stream_max: u64,
+
+    /// Lets webhooks go to addresses that are not public, and without TLS on loopback: for development and tests. Whoever may
+    /// make webhooks then reaches what this server reaches.
+    #[arg(long, env = "WEBHOOK_PRIVATE_NETWORKS")]
+    pub webhook_private_networks: bool,
+
     /// Where the sandbox payment provider is; without it, and on SQLite only, one runs inside this process.
     #[arg(long, env = "SANDBOX_URL")]
     pub sandbox_url: Option<String>,
@@ -84,6 +93,9 @@ pub struct Config {
 /// Time to go to pay, and then to pay, in seconds.
 pub const HOLD_S: u64 = 120;
 pub const PAYMENT_S: u64 = 300;
+
+/// Events of the GMV stream that Redis keeps.
+pub const GMV_STREAM_MAX: u64 = 1_000_000;
 
 /// Bounds of everything that could grow.
 #[derive(Debug, Clone, Args)]
@@ -194,6 +206,8 @@ impl Default for Config {
             media_dir: None,
             redis_url: None,
             redis_prefix: "showcart".to_owned(),
+            gmv_stream_max: GMV_STREAM_MAX,
+            webhook_private_networks: false,
             sandbox_url: None,
             sandbox_public_url: None,
             sandbox_api_key: None,

@@ -167,20 +167,20 @@ impl Db {
     pub async fn write(&self, turn: Turn) -> Result<Tx> {
         let (driver, permit) = match &*self.0 {
             Inner::Sqlite { write, turns, shop_writes, .. } => {
-                shop_writes.fetch_add(u64::from(turn != Turn::Import), Ordering::Relaxed);
+                shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
                 // Answered as `busy`, like everything that may go well a little later.
                 let permit = turns.take(turn).await.map_err(std::io::Error::other)?;
                 (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(permit))
             }
             Inner::Postgres { write, shop_writes, .. } => {
-                shop_writes.fetch_add(u64::from(turn != Turn::Import), Ordering::Relaxed);
+                shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
                 (Driver::Postgres(begin(write, "begin isolation level read committed").await?), None)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })
     }
 
-    /// How many writers of this process have asked for their turn so far, imports aside: an import that sees it grow leaves
+    /// How many writers of this process have asked for their turn so far, imports and sinks aside: an import that sees it grow leaves
     /// the database to them.
     pub fn shop_writes(&self) -> u64 {
         match &*self.0 {

@@ -53,7 +53,7 @@ pub const EPOCH: HeaderName = HeaderName::from_static("showcart-epoch");
 struct Envelope<'a> {
     specversion: &'static str,
     /// The same at every delivery.
-    id: String,
+    id: &'a str,
     source: String,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -64,18 +64,37 @@ struct Envelope<'a> {
     data: &'a Value,
 }
 
+/// What the books hear of.
+pub(crate) const KINDS: &[&str] = &[
+    "order.paid",
+    "order.refunded",
+    "refund.failed",
+    "order.unfulfilled",
+    "hold.expired",
+    "sale.started",
+    "sale.ended",
+    "sale.sold_out",
+    "show.started",
+    "show.ended",
+];
+
 /// An event, ready to be sent.
-struct Event {
-    seq: Seq,
-    json: String,
+pub(crate) struct Event {
+    pub(crate) seq: Seq,
+    /// The same at every delivery.
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    /// When it happened.
+    pub(crate) at: Millis,
+    pub(crate) json: String,
 }
 
 /// What stands in the log behind a cursor, as one view of the database has it.
-struct Page {
-    epoch: String,
-    events: Vec<Event>,
+pub(crate) struct Page {
+    pub(crate) epoch: String,
+    pub(crate) events: Vec<Event>,
     /// Where the next page begins.
-    next: Seq,
+    pub(crate) next: Seq,
 }
 
 #[derive(Deserialize)]
@@ -265,7 +284,16 @@ row! {
 }
 
 /// Reads a page behind `after`. A cursor of another epoch is worth nothing: then the log is told from its beginning.
-async fn page(tx: &mut Tx, show: ShowId, epoch: Option<&str>, after: Seq, limit: i64) -> db::Result<Page> {
+///
+/// # Errors
+/// The database cannot be reached.
+pub(crate) async fn page(
+    tx: &mut Tx,
+    show: ShowId,
+    epoch: Option<&str>,
+    after: Seq,
+    limit: i64,
+) -> db::Result<Page> {
     let Some(Head { epoch: current, last_seq, .. }) = live::head(tx, show).await? else {
         return Ok(Page { epoch: String::new(), events: Vec::new(), next: after });
     };
@@ -304,15 +332,29 @@ fn envelope(show: ShowId, epoch: &str, it: &StoredEvent) -> Event {
         data["buyer"] = json!(buyer);
     }
     let subject = ["order_id", "hold_id", "sale_id"].iter().find_map(|it| data[it].as_str());
+    let id = format!("{show}.{epoch}.{}", it.seq);
+    let json = cloud_event(&id, format!("/v1/shows/{show}"), &it.kind, subject, it.at, &data);
+    Event { seq: it.seq, id, kind: it.kind.clone(), at: it.at, json }
+}
+
+/// An envelope as text.
+pub(crate) fn cloud_event(
+    id: &str,
+    source: String,
+    kind: &str,
+    subject: Option<&str>,
+    at: Millis,
+    data: &Value,
+) -> String {
     let envelope = Envelope {
         specversion: "1.0",
-        id: format!("{show}.{epoch}.{}", it.seq),
-        source: format!("/v1/shows/{show}"),
-        kind: &it.kind,
+        id,
+        source,
+        kind,
         subject,
-        time: it.at.rfc3339(),
+        time: at.rfc3339(),
         datacontenttype: "application/json",
-        data: &data,
+        data,
     };
-    Event { seq: it.seq, json: serde_json::to_string(&envelope).expect("text and JSON values") }
+    serde_json::to_string(&envelope).expect("text and JSON values")
 }

@@ -80,6 +80,14 @@ ids! {
     RefundId = "rfd_";
     /// A catalogue that is brought in.
     ImportId = "imp_";
+    /// An address of the shop to which events go.
+    WebhookId = "whk_";
+    /// One of the secrets that an endpoint has had.
+    WebhookSecretId = "whs_";
+    /// What became of bringing an event to an endpoint once.
+    DeliveryId = "dlv_";
+    /// A part of a log that is told to an endpoint again.
+    RedeliveryId = "rdl_";
     /// One process of the server; new at every start.
     NodeId = "nod_";
     /// A browser without an account; signed by us, see `auth`.

@@ -29,6 +29,7 @@ pub mod bucket; // so many a second, for all nodes together
 pub mod payment; // calls, signed events, the sandbox
 
 // The engines.
+pub mod outside; // calls to addresses that shops name
 pub mod live; // ENGINE 1: the log, rooms, sockets
 pub mod scene; // what a viewer sees, and the fold
 pub mod lane; // collect, decide together, commit once, answer everyone
@@ -55,6 +56,9 @@ pub mod overlay; // banners and countdowns
 pub mod poll; // questions to the audience
 pub mod stage_clock; // what leaves the stage by itself
 pub mod gmv; // events for whoever keeps the books
+pub mod sink; // who follows the logs, from where on, and which node tells them
+pub mod webhook; // events to the shop's own addresses
+pub mod stream; // events into a stream of Redis
 pub mod desk; // who did what, and how a show goes
 pub mod viewer; // the snapshot of a show, and the socket route
 pub mod page; // a plain page to look at

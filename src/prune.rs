@@ -1,6 +1,6 @@
 //! `showcart prune`: the logs of shows that ended long ago leave the database, for a folder of files. With them go the votes
 //! of their polls, whose tallies stay, their time lines and the record of who did what, and what else is of their time and only of use for a while: the provider's events that
-//! were acted on, imports, and answers to requests that may come twice.
+//! were acted on, imports, answers to requests that may come twice, and what became of events to webhooks.
 //!
 //! A show's log is archived and safe on the disk before the show is marked, and marked before anything is deleted; so a run
 //! that was stopped anywhere is completed by the next one. Shows, orders, holds, payments and refunds stay, and so does the
@@ -26,7 +26,7 @@ use crate::live::{self, Seq};
 use crate::payment::inbox;
 use crate::pulse;
 use crate::storage::{Storage, beside};
-use crate::{ballot, import, request, show};
+use crate::{ballot, import, request, show, webhook};
 
 /// What the command is told.
 #[derive(Debug, Args)]
@@ -54,10 +54,11 @@ pub async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     });
     let pruned = pruned.await;
     db.close().await;
-    let Pruning { shows, votes, actions, samples, events, imports, answers } = pruned?;
+    let Pruning { shows, votes, actions, samples, events, imports, answers, deliveries } = pruned?;
     println!("pruned {shows} shows");
     println!("forgot {actions} actions and {samples} seconds of time lines");
     println!("forgot {votes} votes, {events} events of the provider, {imports} imports, {answers} kept answers");
+    println!("forgot {deliveries} deliveries to webhooks");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,6 +89,8 @@ pub struct Pruning {
     pub imports: u64,
     /// To requests that nobody repeats after so long.
     pub answers: u64,
+    /// Of events to webhooks, and what was left of webhooks that were deleted.
+    pub deliveries: u64,
 }
 
 row! {
@@ -138,6 +141,7 @@ pub async fn run(db: &Db, keep: Duration, archive: &Path, mut tell: impl FnMut(P
     pruning.events = in_chunks(db, async |tx| inbox::forget_events(tx, before, CHUNK).await).await?;
     pruning.imports = in_chunks(db, async |tx| import::forget_jobs(tx, before, CHUNK).await).await?;
     pruning.answers = in_chunks(db, async |tx| request::forget_answers(tx, before, CHUNK).await).await?;
+    pruning.deliveries = in_chunks(db, async |tx| webhook::forget(tx, before, CHUNK).await).await?;
     Ok(pruning)
 }
 

@@ -295,6 +295,15 @@ impl<T> Once<T> {
     /// # Errors
     /// `idempotency_key_reused`; the database cannot be reached.
     pub async fn named_thing<I: Named>(&self, tx: &mut Tx, caller: &Caller) -> Result<I> {
+        let (Claim::First(id) | Claim::Again(id)) = self.claim_name(tx, caller).await?;
+        Ok(id)
+    }
+
+    /// As [`Once::named_thing`], and whether this is the first request with the key.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused`; the database cannot be reached.
+    pub async fn claim_name<I: Named>(&self, tx: &mut Tx, caller: &Caller) -> Result<Claim<I>> {
         if self.claim(tx, caller).await? {
             let id = I::new_name();
             query("update idempotency set body = $3 where caller = $1 and key = $2")
@@ -303,14 +312,15 @@ impl<T> Once<T> {
                 .bind(id.to_string())
                 .run(tx)
                 .await?;
-            return Ok(id);
+            return Ok(Claim::First(id));
         }
         let (text,): (String,) = query("select body from idempotency where caller = $1 and key = $2")
             .bind(name(caller))
             .bind(&*self.key)
             .one(tx)
             .await?;
-        text.parse().map_err(|_| problem(Code::KeyReused, "Use a new Idempotency-Key for a new request."))
+        let id = text.parse().map_err(|_| problem(Code::KeyReused, "Use a new Idempotency-Key for a new request."))?;
+        Ok(Claim::Again(id))
     }
 
     /// Keeps the answer under the claimed key, in the transaction of the change.
@@ -372,6 +382,37 @@ impl Named for crate::ids::ImportId {
     fn new_name() -> Self {
         Self::new()
     }
+}
+
+impl Named for crate::ids::WebhookId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+impl Named for crate::ids::WebhookSecretId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+impl Named for crate::ids::DeliveryId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+impl Named for crate::ids::RedeliveryId {
+    fn new_name() -> Self {
+        Self::new()
+    }
+}
+
+/// The id that a request gave to what it makes.
+#[derive(Debug, Clone, Copy)]
+pub enum Claim<I> {
+    First(I),
+    Again(I),
 }
 
 fn name(caller: &Caller) -> String {

@@ -49,6 +49,7 @@ pub fn router(app: App) -> Router {
         .merge(crate::overlay::routes())
         .merge(crate::poll::routes())
         .merge(crate::gmv::routes())
+        .merge(crate::webhook::routes())
         .merge(crate::desk::routes())
         .merge(crate::viewer::routes())
         .merge(crate::openapi::routes())
@@ -164,6 +165,8 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     keep_running("the stage clock", &app, crate::stage_clock::run);
     keep_running("telling of line-ups", &app, crate::lineup::run);
     keep_running("the pulse", &app, crate::desk::run);
+    keep_running("telling webhooks", &app, crate::webhook::run);
+    keep_running("the GMV stream", &app, crate::stream::run);
     tokio::spawn(import::watch(app.clone()));
     let connections_max = app.config.limits.connections_max;
     let places = Arc::new(Semaphore::new(connections_max));

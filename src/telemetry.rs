@@ -83,5 +83,11 @@ fn describe() {
         "Refunds that the provider will not send: somebody has to look."
     );
     describe_gauge!("showcart_refunds_owed", "Charges for nothing that did not go back: the desk has to ask again.");
+    describe_counter!("showcart_webhook_attempts_total", "Events sent to webhooks, by how that ended.");
+    describe_counter!("showcart_webhooks_disabled_total", "Webhooks that the server gave up, by reason.");
+    describe_gauge!("showcart_webhooks_waiting", "Webhooks to which an event could not be brought yet.");
+    describe_gauge!("showcart_webhook_oldest_seconds", "Age of the oldest event that a webhook has not taken yet.");
+    describe_counter!("showcart_stream_events_total", "Events that this node added to the GMV stream in Redis.");
+    describe_gauge!("showcart_stream_connected", "1 while Redis takes the GMV stream of this node, else 0.");
     describe_counter!("showcart_events_unknown_total", "Events of the provider about payments that are not ours.");
 }

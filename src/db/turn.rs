@@ -22,17 +22,25 @@ pub enum Turn {
     Requests,
     /// Votes, many in one transaction.
     Votes,
+    /// How far sinks have come. Nobody waits for it.
+    Sinks,
     /// A chunk of a catalogue.
     Import,
 }
 
 impl Turn {
+    /// Whether somebody waits for what is written.
+    pub(super) fn is_awaited(self) -> bool {
+        !matches!(self, Turn::Sinks | Turn::Import)
+    }
+
     fn patience(self) -> Duration {
         Duration::from_millis(match self {
             Turn::Host => 0,
             Turn::Control => 5,
             Turn::Requests => 10,
             Turn::Votes => 50,
+            Turn::Sinks => 100,
             Turn::Import => 500,
         })
     }
@@ -43,6 +51,7 @@ impl Turn {
             Turn::Host => 512,
             Turn::Control => 2_048,
             Turn::Requests | Turn::Votes => 1_024,
+            Turn::Sinks => 256,
             Turn::Import => 64,
         }
     }
