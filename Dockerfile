@@ -12,6 +12,8 @@ RUN cargo build --release --locked
 FROM debian:bookworm-slim
 RUN useradd --system --create-home --home-dir /data showcart
 COPY --from=build /build/target/release/showcart /usr/local/bin/showcart
+# Without them no webhook of https can be trusted.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=pages /build/web/dist /usr/share/showcart/web
 USER showcart
 WORKDIR /data

@@ -287,13 +287,7 @@ row! {
 ///
 /// # Errors
 /// The database cannot be reached.
-pub(crate) async fn page(
-    tx: &mut Tx,
-    show: ShowId,
-    epoch: Option<&str>,
-    after: Seq,
-    limit: i64,
-) -> db::Result<Page> {
+pub(crate) async fn page(tx: &mut Tx, show: ShowId, epoch: Option<&str>, after: Seq, limit: i64) -> db::Result<Page> {
     let Some(Head { epoch: current, last_seq, .. }) = live::head(tx, show).await? else {
         return Ok(Page { epoch: String::new(), events: Vec::new(), next: after });
     };

@@ -34,7 +34,9 @@ pub enum Refused {
     Malformed,
     #[error("an address has no user and no password in it")]
     Credentials,
-    #[error("without TLS events go to loopback only, and only where the server's settings allow it; give an https address")]
+    #[error(
+        "without TLS events go to loopback only, and only where the server's settings allow it; give an https address"
+    )]
     Plain,
     #[error("{0} has no address")]
     Unknown(String),
@@ -250,17 +252,61 @@ mod tests {
 
     #[test]
     fn only_public_addresses_are_public() {
-        for public in ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.1.1", "223.255.255.255",
-            "2606:4700:4700::1111", "2a00:1450:4001::1", "2003::1"] {
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "223.255.255.255",
+            "2606:4700:4700::1111",
+            "2a00:1450:4001::1",
+            "2003::1",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for other in [
-            "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254",
-            "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1",
-            "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.7", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-            "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1",
-            "64:ff9b::808:808", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "fc00::1",
-            "fd12:3456::1", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.7",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::7f00:1",
+            "64:ff9b::808:808",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ] {
             assert!(!is_public(other.parse().unwrap()), "{other}");
         }
@@ -290,7 +336,9 @@ mod tests {
             assert_eq!(guarded.check(url).await, Err(refused), "{url}");
         }
         assert_eq!(guarded.check("https://8.8.8.8/hooks").await, Ok(()));
-        for url in ["http://127.0.0.1:8080/", "http://localhost/", "http://[::1]/", "https://10.0.0.1/", "https://localhost/"] {
+        for url in
+            ["http://127.0.0.1:8080/", "http://localhost/", "http://[::1]/", "https://10.0.0.1/", "https://localhost/"]
+        {
             assert_eq!(open.check(url).await, Ok(()), "{url}");
         }
         assert_eq!(open.check("http://10.0.0.1/").await, Err(Refused::Plain));

@@ -431,8 +431,10 @@ impl Underway {
         let held: Vec<_> = {
             let state = self.lock();
             let held = state.held.iter().filter_map(|(key, it)| Some((key.clone(), it.clone()?)));
-            held.map(|((sink, show), (number, until))| (json!({ "sink": sink, "show_id": show, "lease": number }), until))
-                .collect()
+            held.map(|((sink, show), (number, until))| {
+                (json!({ "sink": sink, "show_id": show, "lease": number }), until)
+            })
+            .collect()
         };
         if held.is_empty() {
             return Ok(());

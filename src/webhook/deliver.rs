@@ -62,11 +62,10 @@ pub async fn run(app: App) {
 /// Those to which events go.
 async fn enabled(app: App) -> Result<Vec<String>> {
     let mut tx = app.db.read().await?;
-    let webhooks: Vec<(String,)> = query(
-        "select webhook_id from webhook where deleted_at is null and disabled_at is null order by webhook_id",
-    )
-    .all(&mut tx)
-    .await?;
+    let webhooks: Vec<(String,)> =
+        query("select webhook_id from webhook where deleted_at is null and disabled_at is null order by webhook_id")
+            .all(&mut tx)
+            .await?;
     if !webhooks.is_empty() {
         let now = tx.now().await?;
         let (waiting, oldest) = log::waiting(&mut tx).await?;

@@ -173,8 +173,7 @@ async fn create(State(app): State<App>, caller: Caller, once: Once<NewWebhook>) 
     let webhook: WebhookId = match once.claim_name(&mut tx, &caller).await? {
         Claim::Again(webhook) => webhook,
         Claim::First(webhook) => {
-            let (others,): (i64,) =
-                query("select count(*) from webhook where deleted_at is null").one(&mut tx).await?;
+            let (others,): (i64,) = query("select count(*) from webhook where deleted_at is null").one(&mut tx).await?;
             if others >= ENDPOINTS_MAX {
                 let detail = format!("There are {ENDPOINTS_MAX} endpoints already; delete one of them first.");
                 return Err(problem(Code::Conflict, detail));
@@ -399,12 +398,14 @@ async fn part(tx: &mut Tx, endpoint: &Endpoint, asked: &Redeliver) -> Result<(Sh
     }
     let heard: Option<(bool,)> = query("select test from show where show_id = $1").bind(show).optional(tx).await?;
     let head = crate::live::head(tx, show).await?.filter(|_| heard == Some((false,)));
-    let head = head.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show} of which events are sent.")))?;
+    let head =
+        head.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show} of which events are sent.")))?;
     let upto = upto.min(head.last_seq.0);
     if let Some(epoch) = epoch {
         let page = gmv::page(tx, show, Some(&epoch), Seq(after), 1).await?;
         let event = page.events.first().filter(|it| epoch == head.epoch && it.seq.0 == upto);
-        let event = event.ok_or_else(|| problem(Code::NotFound, "There is no such event in the log, or none any more."))?;
+        let event =
+            event.ok_or_else(|| problem(Code::NotFound, "There is no such event in the log, or none any more."))?;
         if !endpoint.wants(&event.kind) {
             let detail = format!("The endpoint takes no events of the type {}.", event.kind);
             return Err(invalid("message_id", detail));

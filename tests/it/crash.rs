@@ -325,7 +325,7 @@ async fn an_order_is_paid_as_a_whole_or_not_at_all(backend: Backend) {
 }
 
 /// The buyer's browser pays; on SQLite the provider may die before it has answered.
-async fn pays(order: &Value) {
+pub(crate) async fn pays(order: &Value) {
     let payment = &order["payment"];
     let url = format!("{}/v1/payment_intents/{}/confirm", text(payment, "provider_url"), text(payment, "intent_id"));
     let body = json!({ "client_secret": payment["client_secret"], "payment_method": "tok_success" });

@@ -34,3 +34,4 @@ mod server;
 mod slow;
 mod tidy;
 mod web;
+mod webhook;

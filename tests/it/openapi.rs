@@ -409,6 +409,19 @@ both! {
         let import = tokio::time::timeout(PATIENCE, done).await.expect("two rows are soon read");
         assert_eq!((&import["created"], &import["refused"]), (&json!(1), &json!(1)), "{import}");
 
+        // An address at which nobody is.
+        let nowhere = json!({ "url": "http://127.0.0.1:9/hooks", "types": ["show.ended"] });
+        let webhook = call(&shop, HANNA, "createWebhook", &ids, Some(nowhere.clone())).await;
+        ids.insert("webhook_id", text(&webhook, "webhook_id"));
+        assert_eq!(call(&shop, HANNA, "testWebhook", &ids, None).await["state"], "failed");
+        assert!(call(&shop, HANNA, "rotateWebhook", &ids, None).await["secret"].is_string());
+        call(&shop, HANNA, "writeWebhook", &ids, Some(nowhere)).await;
+        let part = json!({ "show_id": ids["show_id"], "after": 0, "upto": 2 });
+        call(&shop, HANNA, "redeliver", &ids, Some(part)).await;
+        for id in ["listWebhooks", "readWebhook", "listDeliveries"] {
+            call(&shop, HANNA, id, &ids, None).await;
+        }
+
         // The sale is sold out, the refund is accepted, the show ends: every kind of event but the failures.
         let refunds = async { while call(&shop, HANNA, "listRefunds", &ids, None).await[0]["state"] != "accepted" {} };
         tokio::time::timeout(PATIENCE, refunds).await.expect("the sandbox accepts");
@@ -455,6 +468,7 @@ both! {
             ("poll_id", PollId::new().to_string()),
             ("overlay_id", OverlayId::new().to_string()),
             ("import_id", showcart::ids::ImportId::new().to_string()),
+            ("webhook_id", showcart::ids::WebhookId::new().to_string()),
         ]);
         for it in operations(&document) {
             let Some(allowed) = it.roles() else { continue };
@@ -467,6 +481,10 @@ both! {
                 let mut example = it.example().cloned();
                 if it.says["operationId"] == "beginPayment" {
                     example = Some(json!({ "hold_id": hold["hold_id"] }));
+                }
+                if it.says["operationId"] == "createWebhook" || it.says["operationId"] == "writeWebhook" {
+                    // Nobody is asked where a name leads.
+                    example = Some(json!({ "url": "http://127.0.0.1:9/hooks" }));
                 }
                 if let Some(body) = &example {
                     request = request.json(body);

@@ -212,6 +212,8 @@ impl Shop {
             redis_url: (backend == Backend::Postgres).then(redis::address),
             redis_prefix: redis::fresh_prefix(),
             provider_rate: 0.0,
+            // Where tests listen.
+            webhook_private_networks: true,
             ..Config::default()
         };
         tune(&mut config);
@@ -238,22 +240,26 @@ impl Shop {
 
     /// A second node on the same database; on PostgreSQL the two hear each other through Redis.
     pub(crate) async fn second_node(&self) -> Shop {
-        self.another_node(self.app.config.redis_url.clone()).await
+        self.another_node(self.app.config.clone()).await
     }
 
     /// A second node on the same database, with no other road between them.
     pub(crate) async fn remote_node(&self) -> Shop {
-        self.another_node(None).await
+        self.another_node(Config { redis_url: None, ..self.app.config.clone() }).await
     }
 
-    async fn another_node(&self, redis_url: Option<String>) -> Shop {
+    /// A second node on the same database, which calls only public addresses.
+    pub(crate) async fn guarded_node(&self) -> Shop {
+        self.another_node(Config { webhook_private_networks: false, ..self.app.config.clone() }).await
+    }
+
+    async fn another_node(&self, config: Config) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = Config {
             data_dir: folder.path().to_owned(),
             database_url: Some(self.app.config.database()),
             sandbox_url: Some(self.app.provider.public_url().to_owned()),
-            redis_url,
-            ..self.app.config.clone()
+            ..config
         };
         Shop::with(config, folder, Company::Shared).await
     }

@@ -39,6 +39,8 @@ impl Process {
             ("DATA_DIR".into(), folder.path().display().to_string()),
             ("SHOWCART_SECRET".into(), SECRET.into()),
             ("PROVIDER_RATE".into(), "0".into()),
+            // Where tests listen.
+            ("WEBHOOK_PRIVATE_NETWORKS".into(), "true".into()),
         ];
         if backend == Backend::Postgres {
             all.push(("DATABASE_URL".into(), postgres::fresh_database().await));
