@@ -33,6 +33,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Connection, FromRow, Postgres, SqlSafeStr, Sqlite, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Millis;
 
@@ -54,7 +55,23 @@ enum Inner {
         shop_writes: AtomicU64,
     },
     /// Reads and writes have their own pools, so that writers waiting for a show's head row cannot starve snapshots.
-    Postgres { read: PgPool, write: PgPool, shop_writes: AtomicU64 },
+    Postgres {
+        read: PgPool,
+        write: PgPool,
+        /// Sinks that write at once: nobody waits for them, and many of them must not stand before those for whom somebody does.
+        sinks: Arc<Semaphore>,
+        shop_writes: AtomicU64,
+    },
+}
+
+/// Connections that sinks may have of those for writing.
+const SINKS_AT_ONCE: usize = 3;
+
+/// A place in a queue that a transaction keeps until it ends.
+#[expect(dead_code, reason = "held, never looked at")]
+enum Permit {
+    Turn(turn::Permit),
+    Sink(OwnedSemaphorePermit),
 }
 
 /// An open transaction; dropping it rolls back.
@@ -62,7 +79,7 @@ pub struct Tx {
     driver: Driver,
     db: Db,
     /// Given back after the connection: fields are dropped in order.
-    _permit: Option<turn::Permit>,
+    _permit: Option<Permit>,
 }
 
 enum Driver {
@@ -170,11 +187,15 @@ impl Db {
                 shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
                 // Answered as `busy`, like everything that may go well a little later.
                 let permit = turns.take(turn).await.map_err(std::io::Error::other)?;
-                (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(permit))
+                (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(Permit::Turn(permit)))
             }
-            Inner::Postgres { write, shop_writes, .. } => {
+            Inner::Postgres { write, sinks, shop_writes, .. } => {
                 shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
-                (Driver::Postgres(begin(write, "begin isolation level read committed").await?), None)
+                let permit = match turn {
+                    Turn::Sinks => Some(Permit::Sink(sinks.clone().acquire_owned().await.expect("nobody closes it"))),
+                    _ => None,
+                };
+                (Driver::Postgres(begin(write, "begin isolation level read committed").await?), permit)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })
@@ -248,6 +269,7 @@ fn postgres(options: PgConnectOptions) -> Db {
     Db(Arc::new(Inner::Postgres {
         read: pool().connect_lazy_with(options.clone()),
         write: pool().connect_lazy_with(options),
+        sinks: Arc::new(Semaphore::new(SINKS_AT_ONCE)),
         shop_writes: AtomicU64::new(0),
     }))
 }

@@ -235,6 +235,7 @@ async fn record(
             .bind(reason)
             .run(&mut tx)
             .await?;
+        log::begin_again(&mut tx, webhook, None).await?;
     }
     tx.commit().await?;
     if due.is_none() {

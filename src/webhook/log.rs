@@ -178,11 +178,11 @@ impl<'a> What<'a> {
     }
 }
 
-/// Gives everything on its way the whole schedule.
-pub(super) async fn begin_again(tx: &mut Tx, webhook: WebhookId, now: Millis) -> db::Result<()> {
+/// Gives everything on its way the whole schedule, from `at` on; nothing is tried while the endpoint is disabled.
+pub(super) async fn begin_again(tx: &mut Tx, webhook: WebhookId, at: Option<Millis>) -> db::Result<()> {
     query("update webhook_delivery set tries = 0, next_attempt_at = $2 where webhook_id = $1 and state = 'pending'")
         .bind(webhook)
-        .bind(now)
+        .bind(at)
         .run(tx)
         .await?;
     Ok(())

@@ -249,7 +249,7 @@ async fn write(
     .await?;
     let endpoint = find(&mut tx, webhook).await?;
     sink::try_now(&mut tx, &webhook.to_string()).await?;
-    log::begin_again(&mut tx, webhook, now).await?;
+    log::begin_again(&mut tx, webhook, new.enabled.then_some(now)).await?;
     tx.commit().await?;
     Ok(Json(endpoint.into()))
 }

@@ -65,6 +65,8 @@ enum Manner {
     AnswersLater(u16, &'static str),
     /// Not before the receiver ends.
     Never,
+    /// As soon as somebody lets it.
+    When(Arc<Notify>, u16),
 }
 
 #[derive(Default)]
@@ -139,16 +141,18 @@ async fn take(received: Arc<Received>, headers: HeaderMap, body: Bytes) -> Respo
         let manners = received.manners.lock().unwrap();
         manners.as_ref().map_or(Manner::Answers(200), |it| it(&message))
     };
-    let (status, retry_after) = match manner {
-        Manner::Answers(status) => (status, None),
-        Manner::AnswersLater(status, seconds) => (status, Some(("retry-after", seconds))),
+    let (status, retry_after) = match &manner {
+        Manner::Answers(status) | Manner::When(_, status) => (*status, None),
+        Manner::AnswersLater(status, seconds) => (*status, Some(("retry-after", *seconds))),
         Manner::Never => (0, None),
     };
     message.status = status;
     received.messages.lock().unwrap().push(message);
     received.news.notify_waiters();
-    if status == 0 {
-        std::future::pending::<()>().await;
+    match manner {
+        Manner::Never => std::future::pending::<()>().await,
+        Manner::When(allowed, _) => allowed.notified().await,
+        Manner::Answers(_) | Manner::AnswersLater(..) => {}
     }
     let status = StatusCode::from_u16(status).unwrap();
     match retry_after {
@@ -533,6 +537,47 @@ both! {
             let answer = office(&shop).post("/v1/webhooks", body).await;
             assert_eq!((answer.refusal(), &answer.body["field"]), ((422, "invalid"), &json!(field)), "{answer:?}");
         }
+    }
+}
+
+/// The row of an endpoint's place in a show: the lease's number and end, and the place itself.
+async fn place(shop: &Shop, endpoint: &Value, show: ShowId) -> (i64, i64, i64) {
+    query("select lease, leased_until, seq from sink_cursor where sink = $1 and show_id = $2")
+        .bind(text(endpoint, "webhook_id"))
+        .bind(show)
+        .one(&mut shop.app.db.read().await.unwrap())
+        .await
+        .unwrap()
+}
+
+both! {
+    async fn a_lease_is_kept_while_somebody_tells_and_moves_nothing_once_it_is_lost(shop) {
+        let receiver = Receiver::open().await;
+        let endpoint = endpoint(&shop, &receiver).await;
+        let allowed = Arc::new(Notify::new());
+        let manner = allowed.clone();
+        receiver.behaves(move |_| Manner::When(manner.clone(), 200));
+        let show = shop.live_show().await;
+        receiver.until("an event", |it| it.len() == 1).await;
+        let (number, until, seq) = place(&shop, &endpoint, show).await;
+        assert_eq!(seq, 0);
+        let renewed = async { while place(&shop, &endpoint, show).await.1 == until {} };
+        tokio::time::timeout(PATIENCE, renewed).await.expect("whoever tells renews the lease");
+        assert_eq!(place(&shop, &endpoint, show).await.0, number);
+        // As if this node had been frozen, and another one had taken the lease and died.
+        let mut tx = shop.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        query("update sink_cursor set lease = lease + 1, leased_until = 0, due_at = $1 where sink <> 'redis'")
+            .bind(i64::MAX).run(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        receiver.behaves(|_| Manner::Answers(200));
+        allowed.notify_one();
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        // The answer counts for nothing; another address, the same one here, has everything tried at once.
+        office(&shop).put(&path(&endpoint, ""), json!({ "url": receiver.url })).await.ok();
+        let all = receiver.until_taken(3).await;
+        assert_eq!(all.iter().map(Message::kind).collect::<Vec<_>>(), ["show.started", "show.started", "show.ended"]);
+        let told = until_deliveries(&shop, &endpoint, |it| it.len() == 2).await;
+        assert!(told.iter().all(|it| it["attempts"].as_array().unwrap().len() == 1), "{told:#?}");
     }
 }
 
