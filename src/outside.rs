@@ -23,9 +23,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 /// A name that nobody resolves in this time has no address.
 const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(10);
-/// Connections to one host that wait for the next call, and for how long.
+/// Connections to one host that wait for the next call, and for how long: many servers hang up after five seconds, and a call
+/// that meets just that has failed.
 const IDLE_MAX: usize = 8;
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Why an address is not called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

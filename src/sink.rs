@@ -389,6 +389,16 @@ fn start<T: Future<Output = Result<()>> + Send + 'static>(
     });
 }
 
+/// Whom to tell about which show.
+type Key = (String, ShowId);
+
+/// A lease that is to be renewed.
+#[derive(Clone)]
+struct Held {
+    number: i64,
+    good_until: Arc<Mutex<Instant>>,
+}
+
 /// What this node tells at the moment.
 #[derive(Default)]
 struct Underway {
@@ -399,7 +409,7 @@ struct Underway {
 #[derive(Default)]
 struct State {
     /// None while the lease is being taken.
-    held: HashMap<(String, ShowId), Option<(i64, Arc<Mutex<Instant>>)>>,
+    held: HashMap<Key, Option<Held>>,
     /// Shows of which the telling has ended: there may be more by now.
     left: BTreeSet<ShowId>,
 }
@@ -407,7 +417,7 @@ struct State {
 /// One of those underway; dropping it leaves, also when the telling panicked.
 struct Telling {
     underway: Arc<Underway>,
-    key: (String, ShowId),
+    key: Key,
 }
 
 impl Underway {
@@ -428,19 +438,16 @@ impl Underway {
 
     /// Prolongs the leases that are held, all in one statement.
     async fn renew(&self, db: &Db) -> db::Result<()> {
-        let held: Vec<_> = {
+        let held: Vec<(Key, Held)> = {
             let state = self.lock();
-            let held = state.held.iter().filter_map(|(key, it)| Some((key.clone(), it.clone()?)));
-            held.map(|((sink, show), (number, until))| {
-                (json!({ "sink": sink, "show_id": show, "lease": number }), until)
-            })
-            .collect()
+            state.held.iter().filter_map(|(key, it)| Some((key.clone(), it.clone()?))).collect()
         };
         if held.is_empty() {
             return Ok(());
         }
         let asked_at = Instant::now();
-        let rows: Vec<_> = held.iter().map(|(row, _)| row).collect();
+        let row = |((sink, show), it): &(Key, Held)| json!({ "sink": sink, "show_id": show, "lease": it.number });
+        let rows: Vec<_> = held.iter().map(row).collect();
         let mut tx = db.write(Turn::Sinks).await?;
         let until = tx.now().await? + LEASE;
         let renewed: Vec<(String, ShowId, i64)> = query(
@@ -454,10 +461,9 @@ impl Underway {
         .all(&mut tx)
         .await?;
         tx.commit().await?;
-        for (row, good_until) in held {
-            let is_this = |it: &(String, ShowId, i64)| row == json!({ "sink": it.0, "show_id": it.1, "lease": it.2 });
-            if renewed.iter().any(is_this) {
-                *instant(&good_until) = asked_at + LEASE;
+        for ((sink, show), it) in held {
+            if renewed.contains(&(sink, show, it.number)) {
+                *instant(&it.good_until) = asked_at + LEASE;
             }
         }
         Ok(())
@@ -466,7 +472,8 @@ impl Underway {
 
 impl Telling {
     fn holds(&self, lease: &Lease) {
-        self.underway.lock().held.insert(self.key.clone(), Some((lease.number, lease.good_until.clone())));
+        let held = Held { number: lease.number, good_until: lease.good_until.clone() };
+        self.underway.lock().held.insert(self.key.clone(), Some(held));
     }
 }
 

@@ -224,7 +224,9 @@ async fn record(
     let tries = usize::try_from(way.tries).unwrap_or(usize::MAX);
     let again = if sent.gone { None } else { pause(tries, sent.retry_after, rand::rng().random_range(0.0..JITTER)) };
     let due = again.map(|it| now + it);
-    let words = sent.attempt.error.clone().unwrap_or_default();
+    // What an endpoint says may be anything, and stays in the delivery log.
+    let status = sent.attempt.status;
+    let error = sent.attempt.error.clone().filter(|_| status.is_none());
     way.write(&mut tx, webhook, what, sent.attempt, if due.is_some() { "pending" } else { "failed" }, due).await?;
     lease.rest(&mut tx, due.unwrap_or(Millis(0))).await?;
     let reason = if sent.gone { "gone" } else { "failing" };
@@ -240,9 +242,9 @@ async fn record(
     tx.commit().await?;
     if due.is_none() {
         metrics::counter!("showcart_webhooks_disabled_total", "reason" => reason).increment(1);
-        tracing::error!(webhook.id = %webhook, reason, error = words, "a webhook was disabled");
+        tracing::error!(webhook.id = %webhook, reason, status, error, "a webhook was disabled");
     } else {
-        tracing::info!(webhook.id = %webhook, show.id = %lease.show, tries, error = words, "an event was not taken");
+        tracing::info!(webhook.id = %webhook, show.id = %lease.show, tries, status, error, "an event was not taken");
     }
     Ok(None)
 }
