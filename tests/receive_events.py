@@ -1,4 +1,4 @@
-"""A shop's receiver as its author would write it: events of a real server, verified by the `standardwebhooks` package.
+"""A shop's receiver as its author would write it: events of a real server over https, verified by the `standardwebhooks` package.
 
 SHOWCART_BIN names the server. Everything happens on loopback, and the process ends with an error when anything is not as it
 should be.
@@ -8,12 +8,14 @@ import http.server
 import json
 import os
 import queue
+import ssl
 import subprocess
 import tempfile
 import threading
 import urllib.request
 import uuid
 
+import trustme
 from standardwebhooks import Webhook, WebhookVerificationError
 
 BINARY = os.environ["SHOWCART_BIN"]
@@ -51,10 +53,16 @@ def next_event(*secrets):
 
 
 def main():
+    authority = trustme.CA()
     receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="showcart-python-") as folder:
-        settings = {"LISTEN": "127.0.0.1:0", "DATA_DIR": folder, "WEBHOOK_PRIVATE_NETWORKS": "true"}
+        roots = os.path.join(folder, "roots.pem")
+        authority.cert_pem.write_to_path(roots)
+        settings = {"LISTEN": "127.0.0.1:0", "DATA_DIR": folder, "WEBHOOK_PRIVATE_NETWORKS": "true", "SSL_CERT_FILE": roots}
         token = [BINARY, "token", "--role", "service", "--subject", "office"]
         token = subprocess.run(token, env=settings, check=True, capture_output=True, text=True).stdout.strip()
         server = subprocess.Popen([BINARY, "serve"], env=settings, stdout=subprocess.PIPE, text=True)
@@ -73,9 +81,14 @@ def main():
                 with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                     return json.load(answer)
 
-            endpoint = post("/v1/webhooks", {"url": f"http://127.0.0.1:{receiver.server_port}/hooks"})
+            # The certificate is for this name, and for no address.
+            for host, state in (("127.0.0.1", "failed"), ("localhost", "delivered")):
+                endpoint = post("/v1/webhooks", {"url": f"https://{host}:{receiver.server_port}/hooks"})
+                tested = post(f"/v1/webhooks/{endpoint['webhook_id']}/test", {})
+                assert tested["state"] == state, tested
+                if state == "failed":
+                    assert "certificate" in tested["attempts"][0]["error"], tested
             path, first = f"/v1/webhooks/{endpoint['webhook_id']}", endpoint["secret"]
-            assert post(f"{path}/test", {})["state"] == "delivered"
             assert next_event(first)["type"] == "webhook.test"
             # What is not ASCII is signed as it travels.
             show = post("/v1/shows", {"title": "Herbst – Ärmel ✂", "currency": "EUR"})["show_id"]
