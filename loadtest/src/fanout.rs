@@ -206,7 +206,7 @@ async fn watch(mut tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &
 }
 
 /// The length of a frame's head and of its payload.
-fn head(bytes: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn head(bytes: &[u8]) -> Option<(usize, usize)> {
     match *bytes {
         [_, length @ 0..=125, ..] => Some((2, length.into())),
         [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),
@@ -264,7 +264,7 @@ async fn showcart(options: &Options) -> anyhow::Result<Run> {
 
 /// A show as it may be: twenty products, a poll, a sale; so that a snapshot is as large as snapshots are. Answers with the
 /// product to pin.
-async fn furnish(host: &Host, show: &str) -> anyhow::Result<Value> {
+pub(crate) async fn furnish(host: &Host, show: &str) -> anyhow::Result<Value> {
     let mut first = Value::Null;
     for number in 0..20 {
         let new = json!({

@@ -34,6 +34,27 @@ pub(crate) fn description() -> String {
     format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ' ', ':']), kernel.trim())
 }
 
+/// Time of this machine that others had, since a moment: on a shared one, the difference between its figures and ours.
+pub(crate) struct Taken {
+    stolen: u64,
+    all: u64,
+}
+
+impl Taken {
+    pub(crate) fn from_now() -> anyhow::Result<Taken> {
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().context("/proc/stat")?;
+        // User, nice, system, idle, waiting, two kinds of interrupts, stolen; what follows is part of the first two.
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Taken { stolen: *ticks.last().context("a line of numbers")?, all: ticks.iter().sum() })
+    }
+
+    pub(crate) fn percent(&self) -> anyhow::Result<f64> {
+        let now = Taken::from_now()?;
+        Ok((now.stolen - self.stolen) as f64 * 100.0 / (now.all - self.all).max(1) as f64)
+    }
+}
+
 /// A program on core 0 that says where it listens on its first line; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -43,9 +64,23 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Server> {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program).args(arguments).envs(settings.iter().copied());
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting a server on core 0")?;
+        command.args(["-c", "0"]).arg(program);
+        Server::of(command, program, arguments, settings).context("starting a server on core 0")
+    }
+
+    /// Not bound to a core.
+    pub(crate) fn anywhere(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Server> {
+        Server::of(Command::new(program), program, arguments, settings)
+    }
+
+    fn of(
+        mut command: Command,
+        program: &Path,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
+        command.args(arguments).envs(settings.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting a server")?;
         let stdout = child.stdout.take().context("its standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;

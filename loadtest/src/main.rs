@@ -1,12 +1,13 @@
 //! Load scenarios, each with its bare reference in the same run: ratios count, not the machine.
 //!
-//! The server and the reference run on core 0, this process and what it starts besides on core 1. Runs alternate; the
+//! In `fanout` the server and the reference run on core 0, this process on core 1; otherwise all share both. Runs alternate; the
 //! figures are medians.
 
 mod beside;
 mod fanout;
 mod holds;
 mod machine;
+mod nodes;
 mod postgres;
 mod shop;
 
@@ -28,6 +29,11 @@ enum Scenario {
     Beside(beside::Options),
     /// Durable holds a second through the lane; reference: one transaction for each hold.
     Holds(holds::Options),
+    /// Many nodes with many viewers, one of them killed in the middle of a sale.
+    Nodes(nodes::Options),
+    /// The viewers of one node. Started by `nodes`.
+    #[command(hide = true)]
+    Crowd(nodes::CrowdOptions),
     /// The reference of `fanout`: accepts viewers and sends each the same frame. Started by `fanout`.
     #[command(hide = true)]
     Floor(fanout::FloorOptions),
@@ -36,8 +42,10 @@ enum Scenario {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().scenario {
         Scenario::Fanout(options) => machine::on_core_1(|| machine::runtime()?.block_on(fanout::run(options))),
-        Scenario::Beside(options) => machine::on_core_1(|| machine::runtime()?.block_on(beside::run(options))),
+        Scenario::Beside(options) => machine::runtime()?.block_on(beside::run(options)),
         Scenario::Holds(options) => machine::runtime()?.block_on(holds::run(options)),
+        Scenario::Nodes(options) => machine::runtime()?.block_on(nodes::run(options)),
+        Scenario::Crowd(options) => machine::runtime()?.block_on(nodes::crowd(options)),
         Scenario::Floor(options) => fanout::floor(&options),
     }
 }

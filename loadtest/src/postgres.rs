@@ -31,7 +31,7 @@ impl Cluster {
             "UTF8",
             "--locale=C",
         ]))?;
-        let options = format!("-k {} -h '' -c max_connections=100", cluster.folder.display());
+        let options = format!("-k {} -h '' -c max_connections=200", cluster.folder.display());
         must(cluster.tool("pg_ctl").args(["-D", &cluster.data(), "-w", "-o", &options, "-l", "/dev/null", "start"]))?;
         Ok(cluster)
     }

@@ -42,6 +42,19 @@ impl Host {
         send(self.keyed(path).bearer_auth(token).json(&body)).await
     }
 
+    /// A POST with a key of the caller's; status and body of whatever is answered.
+    pub(crate) async fn ask_as(
+        &self,
+        token: &str,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> anyhow::Result<(u16, String)> {
+        let request = self.http.post(self.url(path)).header("idempotency-key", key).bearer_auth(token).json(body);
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
     pub(crate) async fn upload(&self, path: &str, file: String) -> anyhow::Result<Value> {
         send(self.keyed(path).bearer_auth(&self.token).body(file)).await
     }
