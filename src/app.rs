@@ -112,7 +112,7 @@ impl App {
         let keys = Keys::open(&config).await?;
         let clock = Clock::starting_at(db.read().await?.now().await?);
         let messenger = config.redis_url.as_deref().map(|it| Messenger::new(it, &config.redis_prefix)).transpose()?;
-        let buckets = messenger.clone().map(|it| Buckets::new(Arc::new(Line::new(it))));
+        let buckets = messenger.clone().map(|it| Buckets::new(Line::new(it)));
         let live = Live::start(db.clone(), clock.clone(), config.limits.clone(), messenger.clone());
         let terms = Terms {
             hold: Duration::from_secs(config.hold_s),

@@ -1,7 +1,7 @@
 //! Redis, through which nodes tell each other what they would otherwise find out by asking the database: a messenger, never
 //! the truth. Nothing waits for it for long, and without it everything goes on, a little later.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -57,8 +57,7 @@ impl Messenger {
     }
 }
 
-/// A connection for questions, which is made again when it breaks. While Redis is away nobody waits for it, but for one asker in
-/// each second.
+/// A connection for questions, which is made again when it breaks. Nobody waits for that: while there is none, there is no answer.
 pub struct Line {
     messenger: Messenger,
     state: Mutex<State>,
@@ -66,18 +65,22 @@ pub struct Line {
 
 struct State {
     connection: Option<MultiplexedConnection>,
+    is_connecting: bool,
     /// Before this nobody tries to connect.
     next_try: Instant,
 }
 
 impl Line {
-    pub fn new(messenger: Messenger) -> Line {
-        Line { messenger, state: Mutex::new(State { connection: None, next_try: Instant::now() }) }
+    pub fn new(messenger: Messenger) -> Arc<Line> {
+        let state = State { connection: None, is_connecting: false, next_try: Instant::now() };
+        let line = Arc::new(Line { messenger, state: Mutex::new(state) });
+        line.connection();
+        line
     }
 
     /// The answer, or none, because there is nobody to ask.
-    pub async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Option<T> {
-        let mut connection = self.connection().await?;
+    pub async fn ask<T: FromRedisValue>(self: &Arc<Line>, question: &Cmd) -> Option<T> {
+        let mut connection = self.connection()?;
         match question.query_async(&mut connection).await {
             Ok(answer) => Some(answer),
             Err(error) => {
@@ -93,22 +96,25 @@ impl Line {
         self.messenger.name(of)
     }
 
-    async fn connection(&self) -> Option<MultiplexedConnection> {
-        {
-            let mut state = self.state();
-            if state.connection.is_some() || Instant::now() < state.next_try {
-                return state.connection.clone();
-            }
-            state.next_try = Instant::now() + PATIENCE;
+    /// The connection that there is; if there is none, one is made beside everything else.
+    fn connection(self: &Arc<Line>) -> Option<MultiplexedConnection> {
+        let mut state = self.state();
+        if state.connection.is_none() && !state.is_connecting && Instant::now() >= state.next_try {
+            state.is_connecting = true;
+            tokio::spawn(self.clone().connect());
         }
-        match self.messenger.connect().await {
-            Ok(connection) => {
-                self.state().connection = Some(connection.clone());
-                Some(connection)
-            }
+        state.connection.clone()
+    }
+
+    async fn connect(self: Arc<Line>) {
+        let connected = self.messenger.connect().await;
+        let mut state = self.state();
+        state.is_connecting = false;
+        match connected {
+            Ok(connection) => state.connection = Some(connection),
             Err(error) => {
                 tracing::warn!(%error, "Redis cannot be reached; going on without it");
-                None
+                state.next_try = Instant::now() + PATIENCE;
             }
         }
     }
