@@ -61,7 +61,7 @@ async fn tell(app: App, road: Arc<Road>, mut lease: Lease) -> Result<()> {
             continue;
         }
         if app.is_draining() || !lease.is_good() || !road.add(lease.show, &page.events).await {
-            return lease.release(&app.db).await;
+            return lease.leave(&app.db).await;
         }
         failpoints::crash("after_stream_added");
         let mut tx = app.db.write(Turn::Sinks).await?;

@@ -126,7 +126,7 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
     loop {
         let mut tx = app.db.read().await?;
         let endpoint = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
-        let Some(mut endpoint) = endpoint else { return lease.release(&app.db).await };
+        let Some(mut endpoint) = endpoint else { return lease.leave(&app.db).await };
         let mut part = Part::read(&mut tx, &lease, &endpoint).await?;
         drop(tx);
         let events = part.events();
@@ -148,7 +148,7 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
         }
         for event in events {
             if app.is_draining() || !lease.is_good() {
-                return lease.release(&app.db).await;
+                return lease.leave(&app.db).await;
             }
             let what = What::event(lease.show, &event);
             let sent = send(&app, &endpoint, what, event.json.clone()).await;
