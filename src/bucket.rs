@@ -33,7 +33,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local each = 1000000 / tonumber(ARGV[1])
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + each * tonumber(ARGV[3])
-local wait = math.max(math.ceil(full_at - now - each * tonumber(ARGV[2])), 0)
+-- Rounded down: numbers as large as these keep quarters of a microsecond, and a full bucket of one must have room for one.
+local wait = math.max(math.floor(full_at - now - each * tonumber(ARGV[2])), 0)
 if wait == 0 or ARGV[4] == '1' then
   redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1)
 end
