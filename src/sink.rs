@@ -36,8 +36,6 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Shows that are over have news once in a while (a late refund) of which the node that wrote them knows at once; should it
 /// die, they are found by looking at so many shows each time.
 const SWEPT: i64 = 100;
-/// What is due and found in one look.
-const DUE_MAX: i64 = 256;
 
 /// How many shows are told at once.
 #[derive(Clone, Copy)]
@@ -76,7 +74,7 @@ pub(crate) async fn follow<S, T>(
                 return Ok(None);
             }
             let mut tx = app.db.read().await?;
-            let due = due(&mut tx, &sinks, &hints, sweep.then_some(&*swept)).await?;
+            let due = due(&mut tx, &sinks, bounds, &hints, sweep.then_some(&*swept)).await?;
             if sweep {
                 swept = next_swept(&mut tx, &swept).await?;
             }
@@ -129,10 +127,12 @@ fn hear(news: &mut broadcast::Receiver<ShowId>, hints: &mut BTreeSet<ShowId>) {
     }
 }
 
-/// Whom to tell about what: where the log goes on behind the place, or somebody asked. Those who waited longest come first.
+/// Whom to tell about what: where the log goes on behind the place, or somebody asked. Those who waited longest come first, and
+/// of each sink no more than it has hands, so that one that is far behind with many shows hides no other.
 async fn due(
     tx: &mut Tx,
     sinks: &[String],
+    bounds: Bounds,
     hints: &BTreeSet<ShowId>,
     sweep_after: Option<&str>,
 ) -> db::Result<Vec<(String, ShowId)>> {
@@ -146,21 +146,24 @@ async fn due(
                   union select show_id from sink_cursor where busy
                   union select value->>'show_id' from json_each($2)
                   union select show_id from (
-                      select show_id from show_head where show_id > $3 order by show_id limit $4) as swept)
-         select s.sink, h.show_id
-         from looked_at l join show_head h on h.show_id = l.show_id join show w on w.show_id = h.show_id
-         cross join sinks s left join sink_cursor k on k.sink = s.sink and k.show_id = h.show_id
-         where not w.test
-           and ((k.sink is null and h.last_seq > 0)
-                or ((k.busy or k.seq < h.last_seq or k.epoch <> h.epoch) and k.leased_until <= $5 and k.due_at <= $5))
-         order by coalesce(k.leased_until, 0), s.sink, h.show_id limit $6",
+                      select show_id from show_head where show_id > $3 order by show_id limit $4) as swept),
+              found (sink, show_id, since, place) as (
+                  select s.sink, h.show_id, coalesce(k.leased_until, 0),
+                         row_number() over (partition by s.sink order by coalesce(k.leased_until, 0), h.show_id)
+                  from looked_at l join show_head h on h.show_id = l.show_id join show w on w.show_id = h.show_id
+                  cross join sinks s left join sink_cursor k on k.sink = s.sink and k.show_id = h.show_id
+                  where not w.test
+                    and ((k.sink is null and h.last_seq > 0)
+                         or ((k.busy or k.seq < h.last_seq or k.epoch <> h.epoch)
+                             and k.leased_until <= $5 and k.due_at <= $5)))
+         select sink, show_id from found where place <= $6 order by since, sink, show_id",
     )
     .bind_json(&sinks)
     .bind_json(&hints)
     .bind(sweep_after)
     .bind(SWEPT)
     .bind(now)
-    .bind(DUE_MAX)
+    .bind(i64::try_from(bounds.per_sink).unwrap_or(i64::MAX))
     .all(tx)
     .await
 }
