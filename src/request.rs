@@ -402,12 +402,6 @@ impl Named for crate::ids::DeliveryId {
     }
 }
 
-impl Named for crate::ids::RedeliveryId {
-    fn new_name() -> Self {
-        Self::new()
-    }
-}
-
 /// The id that a request gave to what it makes.
 #[derive(Debug, Clone, Copy)]
 pub enum Claim<I> {

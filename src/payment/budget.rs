@@ -44,7 +44,8 @@ impl Budgets {
     }
 }
 
-/// How often an endpoint may be called.
+/// How often an endpoint may be called. (Stripe allows 25 calls a second and endpoint; the settings' 20 leave the rest for people
+/// and other programs.)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
     /// In the long run; `0` is no limit.
@@ -53,18 +54,11 @@ pub struct Rate {
     pub burst: f64,
 }
 
-/// Stripe allows 25 calls a second and endpoint; the rest is left for people and other programs.
 impl Rate {
     /// What each of so many nodes may do by itself.
     pub fn share(self, nodes: usize) -> Rate {
         let nodes = nodes.max(1) as f64;
         Rate { per_second: self.per_second / nodes, burst: self.burst / nodes }
-    }
-}
-
-impl Default for Rate {
-    fn default() -> Rate {
-        Rate { per_second: 20.0, burst: 5.0 }
     }
 }
 
