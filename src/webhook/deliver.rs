@@ -53,6 +53,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * HOUR_S);
 /// What an answer may hold for its connection to be used again, and what of a refusal is kept.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const REFUSAL_BYTES_KEPT: usize = 200;
+/// What is kept of why there was no answer: it may name all that a certificate is for.
+const FAILURE_CHARS_KEPT: usize = 500;
 
 /// Runs until the process stops taking requests.
 pub async fn run(app: App) {
@@ -66,13 +68,11 @@ async fn enabled(app: App) -> Result<Vec<String>> {
         query("select webhook_id from webhook where deleted_at is null and disabled_at is null order by webhook_id")
             .all(&mut tx)
             .await?;
-    if !webhooks.is_empty() {
-        let now = tx.now().await?;
-        let (waiting, oldest) = log::waiting(&mut tx).await?;
-        metrics::gauge!("showcart_webhooks_waiting").set(waiting as f64);
-        let age = oldest.map_or(Duration::ZERO, |it| now.since(it));
-        metrics::gauge!("showcart_webhook_oldest_seconds").set(age.as_secs_f64());
-    }
+    let now = tx.now().await?;
+    let (waiting, oldest) = if webhooks.is_empty() { (0, None) } else { log::waiting(&mut tx).await? };
+    metrics::gauge!("showcart_webhooks_waiting").set(waiting as f64);
+    let age = oldest.map_or(Duration::ZERO, |it| now.since(it));
+    metrics::gauge!("showcart_webhook_oldest_seconds").set(age.as_secs_f64());
     Ok(webhooks.into_iter().map(|it| it.0).collect())
 }
 
@@ -298,7 +298,7 @@ async fn send(app: &App, endpoint: &Endpoint, what: What<'_>, body: String) -> S
 /// Why an event was not taken.
 fn in_words(status: Option<StatusCode>, said: &str) -> String {
     match status {
-        None => said.to_owned(),
+        None => said.chars().take(FAILURE_CHARS_KEPT).collect(),
         Some(status) if said.trim().is_empty() => format!("answered {status}"),
         Some(status) => format!("answered {status}: {}", said.trim()),
     }
