@@ -98,7 +98,10 @@ impl<K: Eq + Hash + Clone + Display + Send + 'static> Rates<K> {
         let mut buckets = self.buckets();
         if buckets.swept_at + SWEEP <= now {
             buckets.swept_at = now;
-            buckets.of.retain(|_, it| it.full_at > now);
+            // While there is room, what the others were not told of is remembered for longer: otherwise whoever pauses until the
+            // bucket is full would never be told of, and could ask every node anew each second.
+            let kept = self.0.shared.is_some() && buckets.of.len() < BUCKETS_MAX / 2;
+            buckets.of.retain(|_, it| it.full_at > now || (kept && it.untold > 0 && it.full_at + BUCKET > now));
         }
         let known = buckets.of.get(&who);
         let full_at = known.map_or(now, |it| it.full_at).max(now) + pause;
