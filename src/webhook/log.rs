@@ -286,12 +286,14 @@ pub(super) async fn redelivered(tx: &mut Tx, redelivery: &Redelivery, upto: Seq)
     Ok(())
 }
 
-/// How many endpoints wait for an event to be taken, and when the oldest of those events happened.
+/// How many endpoints wait for an event to be taken, and when the oldest of those events happened. What was on its way and is not
+/// told any more (pruned, of a log before `restore`, of types that are not wanted now) has nobody who has to look.
 pub(super) async fn waiting(tx: &mut Tx) -> db::Result<(i64, Option<Millis>)> {
     query(
         "select count(distinct d.webhook_id), min(d.event_at)
          from webhook_delivery d join webhook w on w.webhook_id = d.webhook_id
-         where d.state = 'pending' and w.deleted_at is null and w.disabled_at is null",
+         join sink_cursor k on k.sink = d.webhook_id and k.show_id = d.show_id
+         where d.state = 'pending' and k.busy and w.deleted_at is null and w.disabled_at is null",
     )
     .one(tx)
     .await
