@@ -125,6 +125,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let dead = options.nodes - 1;
     let killed = Instant::now();
     drop(nodes.pop().context("at least one node")?);
+    // A crowd tells twice a second: what it told before the kill must not look like the return.
+    until(&crowds[dead..], |seen| seen.watching < options.viewers).await.context("noticing")?;
     let late = shop(hosts.clone(), show.clone(), sale, 1).await?;
     let granted = early.await?? + late;
     println!("{granted} of {UNITS} units granted to {BUYERS} buyers while a node was killed");
