@@ -31,6 +31,8 @@ use crate::sink::{self, Bounds, Lease};
 const BOUNDS: Bounds = Bounds { per_sink: 8, all: 64 };
 /// Events that are read at a time.
 const PAGE: i64 = 50;
+/// So many pages of a show, and then another one that waits has its turn.
+const PAGES: usize = 10;
 /// An endpoint that takes longer has not taken the event.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Between an attempt that failed and the next one, as Standard Webhooks recommends; the first one is at once.
@@ -120,10 +122,10 @@ impl Part {
     }
 }
 
-/// Tells an endpoint what is news in a show, until there is nothing more or an attempt fails.
+/// Tells an endpoint what is news in a show, until there is nothing more, an attempt fails, or it was much.
 async fn tell(app: App, mut lease: Lease) -> Result<()> {
     let webhook: WebhookId = lease.sink.parse().map_err(anyhow::Error::from)?;
-    loop {
+    for _ in 0..PAGES {
         let mut tx = app.db.read().await?;
         let endpoint = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
         let Some(mut endpoint) = endpoint else { return lease.leave(&app.db).await };
@@ -162,6 +164,7 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
             }
         }
     }
+    lease.leave(&app.db).await
 }
 
 /// What came of an attempt.
