@@ -243,10 +243,11 @@ impl Db {
     }
 }
 
-/// Begins a transaction whole or not at all: whoever gives up in the middle of it would leave the connection in one.
+/// Begins a transaction whole or not at all: whoever gives up in the middle of it would leave the connection in one. Whoever
+/// gives up while waiting for a connection leaves the queue.
 async fn begin(pool: &PgPool, statement: &'static str) -> Result<Transaction<'static, Postgres>> {
-    let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    let connection = pool.acquire().await?;
+    let begun = tokio::spawn(Transaction::begin(connection, Some(statement.into_sql_str())));
     begun.await.unwrap_or(Err(Error::WorkerCrashed))
 }
 

@@ -251,13 +251,15 @@ impl Underway {
 
     /// Prolongs the leases that are held, all in one statement.
     async fn renew(&self, db: &Db) -> db::Result<()> {
-        let held: Vec<(Key, Held)> = {
+        let mut held: Vec<(Key, Held)> = {
             let state = self.lock();
             state.held.iter().filter_map(|(key, it)| Some((key.clone(), it.clone()?))).collect()
         };
         if held.is_empty() {
             return Ok(());
         }
+        // Rows are locked in this order, and by `try_now` in the same.
+        held.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let asked_at = Instant::now();
         let row = |((sink, show), it): &(Key, Held)| json!({ "sink": sink, "show_id": show, "lease": it.number });
         let rows: Vec<_> = held.iter().map(row).collect();

@@ -205,7 +205,16 @@ pub(crate) async fn ask(tx: &mut Tx, sink: &str, show: ShowId) -> db::Result<()>
 /// # Errors
 /// The database cannot be reached.
 pub(crate) async fn try_now(tx: &mut Tx, sink: &str) -> db::Result<()> {
-    query("update sink_cursor set asked = asked + 1, due_at = 0 where sink = $1 and busy").bind(sink).run(tx).await?;
+    let busy: Vec<(ShowId,)> =
+        query("select show_id from sink_cursor where sink = $1 and busy order by show_id").bind(sink).all(tx).await?;
+    // One after the other, in the order in which leases are renewed: two who lock many rows must not wait for each other.
+    for (show,) in busy {
+        query("update sink_cursor set asked = asked + 1, due_at = 0 where sink = $1 and show_id = $2")
+            .bind(sink)
+            .bind(show)
+            .run(tx)
+            .await?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use showcart::bucket::{Buckets, Size};
 use showcart::ids::ShowId;
+use showcart::messenger::{Line, Messenger};
 
 use crate::harness::{Backend, PATIENCE, Redis, Shop, Viewer};
 
@@ -169,7 +171,7 @@ async fn what_the_provider_allows_is_for_all_nodes_together() {
     shop.app.live.nodes().wait_for(|it| *it == 2).await.unwrap();
     other.app.live.nodes().wait_for(|it| *it == 2).await.unwrap();
     let took = open_payments([&shop, &other], show, &sale, 30..60).await;
-    assert!(took > Duration::from_millis(2_300), "{took:?}");
+    assert!(took > Duration::from_millis(2_300) && took < Duration::from_secs(10), "{took:?}");
     redis.thaw();
 }
 
@@ -189,4 +191,27 @@ async fn whoever_asks_too_often_is_shut_out_at_every_node() {
     assert!((50..=most).contains(&let_in), "{let_in} of at most {most}");
     let answer = other.buyer("bob").post(&format!("/v1/shows/{show}/holds"), json!({ "lines": [] })).await;
     assert_ne!(answer.status, 429, "somebody else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_bucket_of_one_gives_its_one_at_every_rate() {
+    let redis = Redis::start();
+    let buckets = Buckets::new(Line::new(Messenger::new(&redis.address(), "buckets").unwrap()));
+    for per_second in [0.7, 1.0, 3.0, 6.0, 7.0, 15.0, 20.0, 24.0, 60.0] {
+        let (name, size) = (per_second.to_string(), Size { per_second, burst: 1.0 });
+        // Nobody can say before the connection is there.
+        let first = loop {
+            match buckets.take(&name, size).await {
+                Some(first) => break first,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(first, Duration::ZERO, "{per_second} a second");
+        let second = buckets.take(&name, size).await.unwrap();
+        assert!(!second.is_zero() && second.as_secs_f64() <= 1.0 / per_second, "{per_second} a second: {second:?}");
+        buckets.put_back(&name, size).await;
+        assert_eq!(buckets.take(&name, size).await, Some(Duration::ZERO), "one was given back");
+        buckets.close(&name, Duration::from_secs(60)).await;
+        assert!(buckets.take(&name, size).await > Some(Duration::from_secs(50)), "closed");
+    }
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::crash::pays;
-use crate::harness::{Backend, Door, PATIENCE, Person, Process, Redis, Shop, both, on_both};
+use crate::harness::{Backend, Door, PATIENCE, Person, Process, Redis, Shop, Viewer, both, on_both};
 
 // ---- A shop's server -------------------------------------------------------------------------------------------------
 
@@ -723,7 +723,40 @@ async fn two_nodes_tell_each_event_once_and_one_goes_on_for_the_other() {
     );
 }
 
-on_both!(a_node_that_dies_between_sending_and_marking_sends_once_more,);
+on_both!(
+    a_node_that_dies_between_sending_and_marking_sends_once_more,
+    what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_middle,
+);
+
+async fn what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_middle(backend: Backend) {
+    let mut server = Process::serve(backend, &[]).await;
+    let receiver = Receiver::open().await;
+    let (show, sale) = show_with_sale(&server, 3).await;
+    server.buyer("ann").buy(show, &sale).await;
+    // Nothing happens in it any more that would have somebody look.
+    server.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+    let endpoint = endpoint(&server, &receiver).await;
+    let events = exported(&server, show).await;
+    let upto = events.last().unwrap()["data"]["seq"].clone();
+    let allowed = Arc::new(Notify::new());
+    let first = allowed.clone();
+    receiver.behaves(move |_| Manner::When(first.clone(), 200));
+    let again = json!({ "show_id": show, "after": 0, "upto": upto });
+    office(&server).post(&path(&endpoint, "/redeliver"), again).await.ok();
+    receiver.until("the first one", |it| !it.is_empty()).await;
+
+    // It stops, but not before its viewer has gone, and meanwhile the first one is taken.
+    let mut viewer = Viewer::join(&server, show, "").await;
+    server.terminate();
+    viewer.next_of("bye").await;
+    allowed.notify_one();
+    viewer.closed().await;
+    assert!(server.exited().await.success());
+    receiver.behaves(|_| Manner::Answers(200));
+    server.restart(&[]).await;
+    let taken = receiver.until_taken(events.len()).await;
+    assert_eq!(taken.iter().map(|it| it.event.clone()).collect::<Vec<_>>(), events);
+}
 
 /// Row 10.
 async fn a_node_that_dies_between_sending_and_marking_sends_once_more(backend: Backend) {

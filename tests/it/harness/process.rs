@@ -135,8 +135,9 @@ impl Process {
         let status = format!("/proc/{}/status", self.child.id().expect("a process that runs"));
         let stopped = async {
             // Nothing tells of it; each look is a read of a file.
+            let mut look = tokio::time::interval(Duration::from_millis(10));
             while !std::fs::read_to_string(&status).expect("Linux tells about processes").contains("State:\tT") {
-                tokio::task::yield_now().await;
+                look.tick().await;
             }
         };
         tokio::time::timeout(PATIENCE, stopped).await.expect("the process comes to its fail point");
