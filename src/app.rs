@@ -105,6 +105,10 @@ impl App {
     /// # Errors
     /// A database that cannot be opened, a secret that is too short.
     pub async fn open(config: Config) -> anyhow::Result<App> {
+        anyhow::ensure!(
+            config.secret.is_some() || !config.database_url.as_ref().is_some_and(|it| it.starts_with("postgres")),
+            "with PostgreSQL there may be many nodes, and all must sign with one secret: set SHOWCART_SECRET"
+        );
         if config.database_url.is_none() {
             tokio::fs::create_dir_all(&config.data_dir).await.context("making the data folder")?;
         }

@@ -21,7 +21,8 @@ pub struct Config {
     #[arg(long, env = "DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
-    /// Key that signs tokens, at least 32 characters; without it one is made and kept in the data folder.
+    /// Key that signs tokens, at least 32 characters; without it one is made and kept in the data folder. With
+    /// PostgreSQL it must be given, the same to every node.
     #[arg(long, env = "SHOWCART_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
 

@@ -348,7 +348,7 @@ impl Standing {
             Some(EndReason::ByTime) => "ran out".to_owned(),
             Some(EndReason::ShowEnded) => "ended with the show".to_owned(),
             None => match self.ends_at {
-                Some(it) => format!("was changed and ends at {it}"),
+                Some(it) => format!("was changed and ends at {}", it.rfc3339()),
                 None => "was changed".to_owned(),
             },
         };

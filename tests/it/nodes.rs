@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use showcart::app::App;
 use showcart::bucket::{Buckets, Size};
+use showcart::config::Config;
 use showcart::ids::ShowId;
 use showcart::messenger::{Line, Messenger};
 
@@ -214,4 +216,11 @@ async fn a_shared_bucket_of_one_gives_its_one_at_every_rate() {
         buckets.close(&name, Duration::from_secs(60)).await;
         assert!(buckets.take(&name, size).await > Some(Duration::from_secs(50)), "closed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_the_secret_of_the_others_does_not_start() {
+    let shop = Shop::open(Backend::Postgres).await;
+    let error = App::open(Config { secret: None, ..shop.app.config.clone() }).await.err().expect("it is refused");
+    assert!(error.to_string().contains("SHOWCART_SECRET"), "{error}");
 }

@@ -481,6 +481,29 @@ both! {
 }
 
 both! {
+    async fn asking_again_and_again_uses_up_no_attempts(shop) {
+        let receiver = Receiver::open().await;
+        let endpoint = endpoint(&shop, &receiver).await;
+        let (show, sale) = show_with_sale(&shop, 1).await;
+        shop.buyer("ann").buy(show, &sale).await;
+        let all = exported(&shop, show).await.len();
+        let last = receiver.until_taken(all).await.pop().unwrap();
+        receiver.behaves(|_| Manner::Answers(500));
+        let ask = async || office(&shop).post(&path(&endpoint, "/redeliver"), json!({ "message_id": last.id })).await.ok();
+        ask().await;
+        until_deliveries(&shop, &endpoint, |it| it[0]["state"] == "pending").await;
+        for _ in 0..7 {
+            ask().await;
+        }
+        let told = deliveries(&shop, &endpoint).await;
+        assert_eq!((&told[0]["state"], told[0]["attempts"].as_array().unwrap().len()), (&json!("pending"), 1));
+        receiver.behaves(|_| Manner::Answers(200));
+        shop.advance(Duration::from_secs(10)).await;
+        receiver.until_taken(all + 8).await;
+    }
+}
+
+both! {
     async fn a_test_event_says_at_once_what_came_of_it(shop) {
         let receiver = Receiver::open().await;
         let endpoint = endpoint(&shop, &receiver).await;

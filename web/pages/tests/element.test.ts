@@ -44,6 +44,23 @@ test(
   },
 );
 
+test("where a shop's page gives the element no height, it is high enough to buy", { timeout: 60_000 }, async () => {
+  const { browser, files, server } = stage;
+  const host = await Host.open(server);
+  const lamp = await host.product({ sku: "el-low", title: "Lamp", price_minor: 8900 });
+  await host.pin(lamp, 0);
+  pages["/low.html"] = `<!doctype html><html lang="en"><title>Shop</title>
+    <script type="module" src="${server.url}/element.js"></script>
+    <showcart-show server="${server.url}" show="${host.showId}" token="${await server.token("viewer", "ann")}"></showcart-show></html>`;
+  const { page, context } = await visit(browser, `${files.url}/low.html`);
+  await page.locator(`.now [data-offer="${lamp}"]`).getByRole("button", { name: /^Buy/ }).click();
+  await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
+  const [element, app] = [await page.locator("showcart-show").boundingBox(), await page.locator(".app").boundingBox()];
+  assert.equal(element?.height, app?.height);
+  assert.ok((app?.height ?? 0) >= 480);
+  await context.close();
+});
+
 test("a guest on a shop's page is the shop's to sign in", { timeout: 60_000 }, async () => {
   const { browser, files, server } = stage;
   const host = await Host.open(server);

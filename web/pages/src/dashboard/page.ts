@@ -26,6 +26,8 @@ const LIVE_SPAN_MS = 5 * MINUTE;
 const ZOOM_MIN_MS = 20 * SECOND;
 /** How often what is not on the time line is read again, in ticks. */
 const BOOKS_TICKS = 5;
+/** So many ticks are less than two seconds. */
+const STAGE_TICKS = 2;
 /** Payments may come in after the end: so long the report looks for them. */
 const LATE_MS = 15 * MINUTE;
 const RETRY_MAX_MS = 10_000;
@@ -71,7 +73,8 @@ export class Dashboard {
   #lastAnswer = "";
   /** Each show that is opened; answers to questions of an earlier one are let go. */
   #visit = 0;
-  #isAsking = false;
+  /** Whose news are being asked for: an answer for a show that was left keeps nobody waiting. */
+  #asking: number | null = null;
 
   constructor(root: HTMLElement) {
     this.#root = root;
@@ -205,9 +208,9 @@ export class Dashboard {
   }
 
   async #tick(): Promise<void> {
-    if (this.#isAsking || this.#known === null || this.#api === null) return;
+    if (this.#asking === this.#visit || this.#known === null || this.#api === null) return;
     const [visit, began] = [this.#visit, performance.now()];
-    this.#isAsking = true;
+    this.#asking = visit;
     try {
       await this.#news(this.#api, this.#known, visit);
       if (visit === this.#visit) this.#setAway(false);
@@ -215,7 +218,7 @@ export class Dashboard {
       if (visit === this.#visit) this.#failed(error, () => void this.#tick());
       return;
     } finally {
-      this.#isAsking = false;
+      if (this.#asking === visit) this.#asking = null;
     }
     if (visit === this.#visit) this.#askSoon(Math.max(100, TICK_MS - (performance.now() - began)));
   }
@@ -234,15 +237,23 @@ export class Dashboard {
       const isMarked = timeline.take(answer.body);
       if (before !== "ended" && timeline.state !== before) return this.#reload(visit);
       if (timeline.isTooFine) return this.#reload(visit);
-      if (isMarked) await this.#readStage(api, known);
+      if (isMarked || this.#isStageDue(known)) await this.#readStage(api, known);
       if (visit !== this.#visit) return;
       if (!this.#isPaused && !isSame) this.#draw();
       if (isMarked || timeline.recent.last?.orders !== orders || this.#ticks % BOOKS_TICKS === 0) await this.#readBooks();
     } else {
       // Nobody is there any more: the figures say so, and the charts stay as they are.
       this.#renderHead();
+      if (this.#isStageDue(known)) await this.#readStage(api, known);
+      if (visit !== this.#visit) return;
       if (this.#ticks % BOOKS_TICKS === 0) await this.#readBooks();
     }
+  }
+
+  /** Votes and caps leave no mark: while a poll is open or a sale is on, the stage is read by the clock. */
+  #isStageDue({ sales, polls }: Known): boolean {
+    const isMoving = polls.some((it) => it.closed_at === null) || sales.some((it) => it.state !== "ended");
+    return isMoving && this.#ticks % STAGE_TICKS === 0;
   }
 
   /** The show has begun or ended, or has become too long for its steps. */
