@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { address, DESKTOP, visit, type Watched } from "../../testing/browser.js";
+import { address, DESKTOP, PHONE, visit, type Watched } from "../../testing/browser.js";
 import { Files } from "../../testing/files.js";
 import { call, Host } from "../../testing/host.js";
 import { setting } from "./scene.js";
@@ -44,23 +44,6 @@ test(
   },
 );
 
-test("where a shop's page gives the element no height, it is high enough to buy", { timeout: 60_000 }, async () => {
-  const { browser, files, server } = stage;
-  const host = await Host.open(server);
-  const lamp = await host.product({ sku: "el-low", title: "Lamp", price_minor: 8900 });
-  await host.pin(lamp, 0);
-  pages["/low.html"] = `<!doctype html><html lang="en"><title>Shop</title>
-    <script type="module" src="${server.url}/element.js"></script>
-    <showcart-show server="${server.url}" show="${host.showId}" token="${await server.token("viewer", "ann")}"></showcart-show></html>`;
-  const { page, context } = await visit(browser, `${files.url}/low.html`);
-  await page.locator(`.now [data-offer="${lamp}"]`).getByRole("button", { name: /^Buy/ }).click();
-  await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
-  const [element, app] = [await page.locator("showcart-show").boundingBox(), await page.locator(".app").boundingBox()];
-  assert.equal(element?.height, app?.height);
-  assert.ok((app?.height ?? 0) >= 480);
-  await context.close();
-});
-
 test("a guest on a shop's page is the shop's to sign in", { timeout: 60_000 }, async () => {
   const { browser, files, server } = stage;
   const host = await Host.open(server);
@@ -82,6 +65,7 @@ async function shop(
   host: Host,
   subject: string,
   reaches: readonly string[],
+  screen = DESKTOP,
 ): Promise<Watched & { readonly said: readonly string[] }> {
   const { browser, files, server } = stage;
   const token = await server.token("viewer", subject);
@@ -90,7 +74,7 @@ async function shop(
     <showcart-show server="${server.url}" show="${host.showId}" token="${token}"></showcart-show></html>`;
   policies["/shop.html"] = `default-src 'none'; script-src ${server.url}; connect-src ${reaches.join(" ")}`;
   const said: string[] = [];
-  const watched = await visit(browser, `${files.url}/shop.html`, DESKTOP, async (context) => {
+  const watched = await visit(browser, `${files.url}/shop.html`, screen, async (context) => {
     context.on("console", (message) => void said.push(message.text()));
   });
   return { ...watched, said };
@@ -171,4 +155,18 @@ test("a page that names no show, and a token that is none, are told what is wron
     await context.close();
   }
   await nameless.context.close();
+});
+
+test("where a shop's page gives the element no height, it is high enough to buy", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "el-low", title: "Lamp", price_minor: 8900 });
+  await host.pin(lamp, 0);
+  const { server } = stage;
+  const { page, context } = await shop(host, "ann", [server.url, socketOf(server.url)], PHONE);
+  await page.locator(`.now [data-offer="${lamp}"]`).getByRole("button", { name: /^Buy/ }).click();
+  await page.getByRole("heading", { name: "Checkout" }).waitFor();
+  const [element, app] = [await page.locator("showcart-show").boundingBox(), await page.locator(".app").boundingBox()];
+  assert.equal(element?.height, app?.height);
+  assert.ok((app?.height ?? 0) >= 480);
+  await context.close();
 });
