@@ -171,9 +171,20 @@ impl Coming<'_> {
     }
 }
 
-/// Counts frames until the connection ends. Frames of servers are not masked, so their heads say where the next begins.
-async fn watch(mut tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &AtomicU64, bytes: &AtomicU64) {
-    let mut buffer = vec![0; 16 * 1024];
+/// Counts frames until the connection ends.
+async fn watch(tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &AtomicU64, bytes: &AtomicU64) {
+    each_frame(tcp, 16 * 1024, |payload| {
+        frames.fetch_add(1, Ordering::Relaxed);
+        coming.got_a_frame();
+        bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+    })
+    .await;
+}
+
+/// Hands over the payload of each frame until the connection ends; `room` bytes are read at once, to begin with. Frames of
+/// servers are not masked, so their heads say where the next begins.
+pub(crate) async fn each_frame(mut tcp: tokio::net::TcpStream, room: usize, mut take: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; room];
     let mut have = 0;
     let mut upgraded = false;
     loop {
@@ -192,10 +203,8 @@ async fn watch(mut tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &
             if have - at < head + length {
                 break;
             }
+            take(&buffer[at + head..at + head + length]);
             at += head + length;
-            frames.fetch_add(1, Ordering::Relaxed);
-            coming.got_a_frame();
-            bytes.fetch_add(length as u64, Ordering::Relaxed);
         }
         buffer.copy_within(at..have, 0);
         have -= at;
@@ -206,7 +215,7 @@ async fn watch(mut tcp: tokio::net::TcpStream, mut coming: Coming<'_>, frames: &
 }
 
 /// The length of a frame's head and of its payload.
-pub(crate) fn head(bytes: &[u8]) -> Option<(usize, usize)> {
+fn head(bytes: &[u8]) -> Option<(usize, usize)> {
     match *bytes {
         [_, length @ 0..=125, ..] => Some((2, length.into())),
         [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),

@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::fanout::{self, head};
+use crate::fanout;
 use crate::machine::{self, Server};
 use crate::postgres::Cluster;
 use crate::shop::{Host, SECRET};
@@ -349,40 +348,17 @@ fn address(path: &str, viewer: &Mutex<Viewer>) -> String {
 }
 
 /// Hears until the connection ends.
-async fn watch(mut tcp: tokio::net::TcpStream, viewer: &Mutex<Viewer>, counts: &Mutex<Counts>, joined: impl FnOnce()) {
-    let mut buffer = vec![0; 2 * 1024];
-    let (mut have, mut upgraded, mut joined) = (0, false, Some(joined));
-    loop {
-        let Ok(read) = tcp.read(&mut buffer[have..]).await else { return };
-        if read == 0 {
-            return;
+async fn watch(tcp: tokio::net::TcpStream, viewer: &Mutex<Viewer>, counts: &Mutex<Counts>, joined: impl FnOnce()) {
+    let mut joined = Some(joined);
+    fanout::each_frame(tcp, 2 * 1024, |payload| {
+        hear(&String::from_utf8_lossy(payload), viewer, counts);
+        if lock(viewer).watching
+            && let Some(joined) = joined.take()
+        {
+            joined();
         }
-        have += read;
-        let mut at = 0;
-        if !upgraded {
-            let Some(end) = buffer[..have].windows(4).position(|it| it == b"\r\n\r\n") else { continue };
-            at = end + 4;
-            upgraded = true;
-        }
-        while let Some((head, length)) = head(&buffer[at..have]) {
-            if have - at < head + length {
-                break;
-            }
-            let text = String::from_utf8_lossy(&buffer[at + head..at + head + length]);
-            at += head + length;
-            hear(&text, viewer, counts);
-            if lock(viewer).watching
-                && let Some(joined) = joined.take()
-            {
-                joined();
-            }
-        }
-        buffer.copy_within(at..have, 0);
-        have -= at;
-        if have == buffer.len() {
-            buffer.resize(buffer.len() * 2, 0);
-        }
-    }
+    })
+    .await;
 }
 
 /// Takes what a message says of places; the rest of it is for people.

@@ -1,10 +1,11 @@
 //! The gate: what this node knows of a show's units, so that a crowd that comes too late is answered from memory.
 //!
 //! It is written after every batch and believed for a quarter of a second; after that the next request goes to the lane,
-//! whose batch writes it anew. So stale knowledge can refuse somebody for 250 ms too long, and never sells anything; another
-//! node's word that units are left ends it sooner. A buyer who has a grant is never refused here: they may be asking for the same hold again. To whom this node has granted
-//! units it knows; that another one has is seen by the count of the show's grants, and then everybody is read anew. What
-//! happened since is looked up for those who say that they ask again, many in one read per tick.
+//! whose batch writes it anew. So stale knowledge can refuse somebody for 250 ms too long, and never sells anything;
+//! another node's word that units are left ends it sooner. A buyer who has a grant is never refused here: they may be
+//! asking for the same hold again. To whom this node has granted units it knows; that another one has is seen by the
+//! count of the show's grants, and then everybody is read anew. What happened since is looked up for those who say that
+//! they ask again, many in one read per tick.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
