@@ -134,6 +134,11 @@ impl Scene {
             }
             Event::SaleArmed(sale) => self.put_sale(sale, SaleStage::Armed),
             Event::SaleStarted(sale) => self.put_sale(sale, SaleStage::Running),
+            Event::SaleChanged { sale_id, cap, .. } => {
+                if let Some(it) = self.sales.get_mut(sale_id) {
+                    it.sale.cap = *cap;
+                }
+            }
             Event::SaleEnded { sale_id, .. } => {
                 self.sales.remove(sale_id);
             }

@@ -59,6 +59,7 @@ fn event(entry: &rules::Entry, cards: &BTreeMap<SaleId, Card>) -> Result<Event> 
         News::ShowEnded => Event::ShowEnded { ended_at: at },
         News::SaleArmed(it) => Event::SaleArmed(on_stage(it, cards)?),
         News::SaleStarted(it) => Event::SaleStarted(on_stage(it, cards)?),
+        News::SaleChanged { sale_id, product_id, cap } => Event::SaleChanged { sale_id, product_id, cap },
         News::SaleEnded { sale_id, product_id, reason } => Event::SaleEnded { sale_id, product_id, reason },
         News::SaleSoldOut { sale_id, product_id } => Event::SaleSoldOut { sale_id, product_id },
         News::SaleRestocked { sale_id, product_id, left } => Event::SaleRestocked { sale_id, product_id, left },

@@ -64,6 +64,9 @@ pub enum Event {
     SaleArmed(SaleOnStage),
     #[serde(rename = "sale.started")]
     SaleStarted(SaleOnStage),
+    /// Another number of units is for sale now.
+    #[serde(rename = "sale.changed")]
+    SaleChanged { sale_id: SaleId, product_id: ProductId, cap: Units },
     /// Ends no hold: who has one may still pay.
     #[serde(rename = "sale.ended")]
     SaleEnded { sale_id: SaleId, product_id: ProductId, reason: EndReason },

@@ -189,6 +189,7 @@ function apply({ type, data, at }) {
     case "pin.cleared": scene.pin = null; break;
     case "sale.armed": scene.sales[data.sale_id] = { ...data, state: "armed", sold_out: false }; break;
     case "sale.started": scene.sales[data.sale_id] = { ...data, state: "running", sold_out: false }; break;
+    case "sale.changed": if (scene.sales[data.sale_id]) scene.sales[data.sale_id].cap = data.cap; break;
     case "sale.ended": delete scene.sales[data.sale_id]; break;
     case "sale.sold_out": if (scene.sales[data.sale_id]) scene.sales[data.sale_id].sold_out = true; break;
     case "sale.restocked": if (scene.sales[data.sale_id]) scene.sales[data.sale_id].sold_out = false; break;

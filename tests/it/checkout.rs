@@ -196,6 +196,28 @@ both! {
 }
 
 both! {
+    async fn a_changed_cap_is_seen_by_those_who_are_there_and_by_those_who_come(shop) {
+        let (show, product) = shop.show_with(10).await;
+        let starts_at = shop.now() + 60_000;
+        let sale = shop.sale(show, json!({ "product_id": product, "cap": 2, "starts_at": starts_at })).await;
+        let mut early = Viewer::join(&shop, show, "").await;
+        let (id, cap) = (sale.parse().unwrap(), format!("/v1/shows/{show}/sales/{sale}/cap"));
+        let seen = |it: &Viewer| it.scene.as_ref().and_then(|it| it.sales.get(&id)).map(|it| it.sale.cap.0);
+        shop.host().put(&cap, json!({ "cap": 5 })).await.ok();
+        // One that changes nothing says nothing.
+        shop.host().put(&cap, json!({ "cap": 5 })).await.ok();
+        shop.advance(Duration::from_secs(61)).await;
+        early.until(|it| it.kinds().contains(&"sale.started")).await;
+        assert_eq!((early.kinds(), seen(&early)), (vec!["sale.changed", "sale.started"], Some(5)));
+        shop.host().put(&cap, json!({ "cap": 3 })).await.ok();
+        early.until(|it| seen(it) == Some(3)).await;
+        let late = Viewer::join(&shop, show, "").await;
+        assert_eq!(late.scene, early.scene);
+        agrees(&shop, &shop.app.db).await;
+    }
+}
+
+both! {
     async fn a_sale_that_is_asked_for_again_is_the_same_sale_whatever_has_become_of_it(shop) {
         let (show, product) = shop.show_with(10).await;
         let (host, path) = (shop.host(), format!("/v1/shows/{show}/sales"));

@@ -503,6 +503,10 @@ enum Stage {
     Sale {
         starts_in_ms: i64,
     },
+    CapSale {
+        sale: Index,
+        cap: i64,
+    },
     EndSale(Index),
     End,
 }
@@ -522,6 +526,7 @@ fn any_stage() -> impl Strategy<Value = Stage> {
         3 => any::<Index>().prop_map(Stage::Vote),
         2 => any::<Index>().prop_map(Stage::ClosePoll),
         3 => prop_oneof![Just(0), Just(50), Just(60_000)].prop_map(|starts_in_ms| Stage::Sale { starts_in_ms }),
+        2 => (any::<Index>(), 1..5i64).prop_map(|(sale, cap)| Stage::CapSale { sale, cap }),
         2 => any::<Index>().prop_map(Stage::EndSale),
         1 => Just(Stage::End),
     ]
@@ -550,7 +555,7 @@ async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
         Stage::HideBanner(it) => one_of(node, &banners, "overlay_id", *it).await,
         Stage::ExtendTimer(it) | Stage::StopTimer(it) => one_of(node, &timers, "overlay_id", *it).await,
         Stage::Vote(it) | Stage::ClosePoll(it) => one_of(node, &polls, "poll_id", *it).await,
-        Stage::EndSale(it) => one_of(node, &sales, "sale_id", *it).await,
+        Stage::EndSale(sale) | Stage::CapSale { sale, .. } => one_of(node, &sales, "sale_id", *sale).await,
         _ => Some(String::new()),
     };
     let Some(target) = target else { return };
@@ -586,6 +591,7 @@ async fn obey(node: &Door, show: ShowId, products: &[String], stage: &Stage) {
             let sale = json!({ "product_id": products[0], "price_minor": 900, "cap": 2, "starts_at": starts_at });
             host.post(&sales, sale).await
         }
+        Stage::CapSale { cap, .. } => host.put(&format!("{sales}/{target}/cap"), json!({ "cap": cap })).await,
         Stage::EndSale(_) => host.post(&format!("{sales}/{target}/end"), json!({})).await,
         Stage::End => host.post(&format!("/v1/shows/{show}/end"), json!({})).await,
     };

@@ -165,6 +165,9 @@ both! {
         let starts_at = shop.now() + 50;
         let sale = shop.sale(show, json!({ "product_id": lamp, "cap": 1, "starts_at": starts_at })).await;
         guest.hears("sale.started").await;
+        host.put(&path(&format!("sales/{sale}/cap")), json!({ "cap": 2 })).await.ok();
+        guest.hears("sale.changed").await;
+        host.put(&path(&format!("sales/{sale}/cap")), json!({ "cap": 1 })).await.ok();
         let hold = shop.buyer("ann").hold(show, &sale, 1).await.ok();
         let order = shop.buyer("ann").pay(&hold).await;
         confirm(&order, "tok_success").await.ok();

@@ -28,6 +28,12 @@ pub enum News {
     ShowEnded,
     SaleArmed(SaleTerms),
     SaleStarted(SaleTerms),
+    /// Another number of units is for sale now.
+    SaleChanged {
+        sale_id: SaleId,
+        product_id: ProductId,
+        cap: Units,
+    },
     SaleEnded {
         sale_id: SaleId,
         product_id: ProductId,
@@ -105,6 +111,7 @@ impl News {
             News::ShowEnded => "show.ended",
             News::SaleArmed(_) => "sale.armed",
             News::SaleStarted(_) => "sale.started",
+            News::SaleChanged { .. } => "sale.changed",
             News::SaleEnded { .. } => "sale.ended",
             News::SaleSoldOut { .. } => "sale.sold_out",
             News::SaleRestocked { .. } => "sale.restocked",

@@ -162,6 +162,9 @@ impl Batch<'_> {
             let sale = self.sale_mut(sale_id);
             sale.cap = cap;
             sale.version += 1;
+            let (product_id, version) = (sale.product_id, sale.version);
+            let once = Some(format!("sale.changed {sale_id} {version}"));
+            self.say(Audience::All, self.now, News::SaleChanged { sale_id, product_id, cap }, once);
         }
         Ok(Answer::Sale(self.sale(sale_id).clone()))
     }

@@ -1017,7 +1017,8 @@ fn hosts_change_allocations_and_caps_within_what_is_there() {
         cap flash 1                               -> units_committed 2
         cap flash 0                               -> invalid cap
         cap flash 5                               -> stock_short 4
-        cap flash 3                               -> running
+        cap flash 3                               -> running ! all:sale.changed
+        cap flash 3                               -> running ! -
         allocate mug 2                            -> allocated 2
         hold cid/k1 flash                         -> all_held 2 120000ms
         cap flash 2                               -> running
@@ -1065,9 +1066,9 @@ fn raising_a_cap_or_an_allocation_ends_sold_out() {
         pay ann/k1                                -> paying
         succeed ann/k1 -> paid ! desk:order.paid ann:order.confirmed all:sale.sold_out
         allocate mug 3                            -> allocated 3 ! -
-        cap flash 2                               -> running ! all:sale.restocked
+        cap flash 2                               -> running ! all:sale.changed all:sale.restocked
         & hold bob/k1 flash                       -> granted 700
-        cap flash 3                               -> running ! -
+        cap flash 3                               -> running ! all:sale.changed
         & allocate mug 2                          -> allocated 2
         pay bob/k1                                -> paying
         succeed bob/k1 -> paid ! desk:order.paid bob:order.confirmed all:sale.sold_out
