@@ -1,165 +1,21 @@
 //! Events at the shop's own addresses: signed, in order for each show, each until it was taken, whoever dies meanwhile.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use showcart::auth::Role;
 use showcart::db::query;
 use showcart::ids::ShowId;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use crate::crash::pays;
-use crate::harness::{Backend, Door, PATIENCE, Person, Process, Redis, Shop, Viewer, both, on_both};
-
-// ---- A shop's server -------------------------------------------------------------------------------------------------
-
-/// A delivery as it came.
-#[derive(Debug, Clone)]
-struct Message {
-    id: String,
-    timestamp: String,
-    signatures: Vec<String>,
-    body: String,
-    event: Value,
-    content_type: String,
-    /// What it was answered with; 0 while it is not.
-    status: u16,
-}
-
-impl Message {
-    /// As the standard has it, by somebody who only has the secret.
-    fn is_signed_with(&self, secret: &str) -> bool {
-        let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        let mac: Hmac<Sha256> = Hmac::new_from_slice(&key).unwrap();
-        let mac = mac.chain_update(format!("{}.{}.{}", self.id, self.timestamp, self.body));
-        let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        self.signatures.contains(&expected)
-    }
-
-    fn kind(&self) -> &str {
-        self.event["type"].as_str().unwrap()
-    }
-
-    fn seq(&self) -> i64 {
-        self.event["data"]["seq"].as_i64().unwrap()
-    }
-}
-
-type Manners = Box<dyn Fn(&Message) -> Manner + Send>;
-
-/// How a delivery is answered.
-enum Manner {
-    Answers(u16),
-    AnswersLater(u16, &'static str),
-    /// Not before the receiver ends.
-    Never,
-    /// As soon as somebody lets it.
-    When(Arc<Notify>, u16),
-}
-
-#[derive(Default)]
-struct Received {
-    messages: Mutex<Vec<Message>>,
-    manners: Mutex<Option<Manners>>,
-    news: Notify,
-}
-
-struct Receiver {
-    url: String,
-    received: Arc<Received>,
-}
-
-impl Receiver {
-    async fn open() -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hooks", listener.local_addr().unwrap());
-        let received = Arc::new(Received::default());
-        let state = received.clone();
-        let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| take(state.clone(), headers, body));
-        tokio::spawn(axum::serve(listener, router).into_future());
-        Receiver { url, received }
-    }
-
-    /// From now on.
-    fn behaves(&self, manners: impl Fn(&Message) -> Manner + Send + 'static) {
-        *self.received.manners.lock().unwrap() = Some(Box::new(manners));
-    }
-
-    fn all(&self) -> Vec<Message> {
-        self.received.messages.lock().unwrap().clone()
-    }
-
-    /// Waits until what has come satisfies.
-    async fn until(&self, what: &str, satisfied: impl Fn(&[Message]) -> bool) -> Vec<Message> {
-        let come = async {
-            loop {
-                // Heard from here on, also while nobody waits for it.
-                let news = self.received.news.notified();
-                if satisfied(&self.all()) {
-                    return;
-                }
-                news.await;
-            }
-        };
-        let in_time = tokio::time::timeout(PATIENCE, come).await;
-        in_time.unwrap_or_else(|_| panic!("{what} did not come: {:#?}", self.all()));
-        self.all()
-    }
-
-    async fn until_taken(&self, count: usize) -> Vec<Message> {
-        let what = format!("event {count}");
-        let all = self.until(&what, |it| it.iter().filter(|it| it.status == 200).count() >= count).await;
-        all.into_iter().filter(|it| it.status == 200).collect()
-    }
-}
-
-async fn take(received: Arc<Received>, headers: HeaderMap, body: Bytes) -> Response {
-    let text = |name: &str| headers.get(name).map(|it| it.to_str().unwrap().to_owned()).unwrap_or_default();
-    let body = String::from_utf8(body.to_vec()).unwrap();
-    let mut message = Message {
-        id: text("webhook-id"),
-        timestamp: text("webhook-timestamp"),
-        signatures: text("webhook-signature").split(' ').map(str::to_owned).collect(),
-        event: serde_json::from_str(&body).unwrap(),
-        body,
-        content_type: text("content-type"),
-        status: 0,
-    };
-    let manner = {
-        let manners = received.manners.lock().unwrap();
-        manners.as_ref().map_or(Manner::Answers(200), |it| it(&message))
-    };
-    let (status, retry_after) = match &manner {
-        Manner::Answers(status) | Manner::When(_, status) => (*status, None),
-        Manner::AnswersLater(status, seconds) => (*status, Some(("retry-after", *seconds))),
-        Manner::Never => (0, None),
-    };
-    message.status = status;
-    received.messages.lock().unwrap().push(message);
-    received.news.notify_waiters();
-    match manner {
-        Manner::Never => std::future::pending::<()>().await,
-        Manner::When(allowed, _) => allowed.notified().await,
-        Manner::Answers(_) | Manner::AnswersLater(..) => {}
-    }
-    let status = StatusCode::from_u16(status).unwrap();
-    match retry_after {
-        Some(it) => (status, [it], "come again").into_response(),
-        None => (status, "noted").into_response(),
-    }
-}
+use crate::harness::{
+    Backend, Door, Manner, Message, PATIENCE, Person, Process, Receiver, Redis, Shop, Viewer, both, on_both,
+};
 
 // ---- What the shop asks ----------------------------------------------------------------------------------------------
 
@@ -577,7 +433,7 @@ both! {
     async fn a_lease_is_kept_while_somebody_tells_and_moves_nothing_once_it_is_lost(shop) {
         let receiver = Receiver::open().await;
         let endpoint = endpoint(&shop, &receiver).await;
-        let allowed = Arc::new(Notify::new());
+        let allowed = Arc::new(Semaphore::new(0));
         let manner = allowed.clone();
         receiver.behaves(move |_| Manner::When(manner.clone(), 200));
         let show = shop.live_show().await;
@@ -593,7 +449,7 @@ both! {
             .bind(i64::MAX).run(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         receiver.behaves(|_| Manner::Answers(200));
-        allowed.notify_one();
+        allowed.add_permits(1);
         shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
         // The answer counts for nothing; another address, the same one here, has everything tried at once.
         office(&shop).put(&path(&endpoint, ""), json!({ "url": receiver.url })).await.ok();
@@ -761,7 +617,7 @@ async fn what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_mi
     let endpoint = endpoint(&server, &receiver).await;
     let events = exported(&server, show).await;
     let upto = events.last().unwrap()["data"]["seq"].clone();
-    let allowed = Arc::new(Notify::new());
+    let allowed = Arc::new(Semaphore::new(0));
     let first = allowed.clone();
     receiver.behaves(move |_| Manner::When(first.clone(), 200));
     let again = json!({ "show_id": show, "after": 0, "upto": upto });
@@ -772,7 +628,7 @@ async fn what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_mi
     let mut viewer = Viewer::join(&server, show, "").await;
     server.terminate();
     viewer.next_of("bye").await;
-    allowed.notify_one();
+    allowed.add_permits(1);
     viewer.closed().await;
     assert!(server.exited().await.success());
     receiver.behaves(|_| Manner::Answers(200));

@@ -6,6 +6,7 @@ mod cluster;
 mod crooked;
 mod postgres;
 mod process;
+mod receiver;
 mod redis;
 mod viewer;
 
@@ -29,6 +30,7 @@ pub(crate) use agree::agrees;
 pub(crate) use cluster::{Cluster, Nodes};
 pub(crate) use crooked::Crooked;
 pub(crate) use process::Process;
+pub(crate) use receiver::{Manner, Message, Receiver};
 pub(crate) use redis::Redis;
 pub(crate) use viewer::{Raw, Viewer, time_question};
 
