@@ -24,7 +24,7 @@ use crate::db::{self, Db, Turn, Tx, query};
 use crate::error::Result;
 use crate::ids::ShowId;
 
-pub(crate) use self::lease::{Lease, ask, begin_at_the_end, forget, try_now};
+pub(crate) use self::lease::{Lease, ask, begin_at_the_end, forget, hold_still, try_now};
 
 /// For how long a node may tell without renewing its lease, and how often it renews.
 const LEASE: Duration = Duration::from_secs(5);

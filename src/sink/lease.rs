@@ -182,21 +182,35 @@ pub(crate) async fn begin_at_the_end(tx: &mut Tx, sink: &str) -> db::Result<()> 
     Ok(())
 }
 
-/// Has somebody look at a show for a sink, at once, whether its log has news or not.
+/// Keeps the place still until the transaction ends: whoever tells meanwhile writes down what came of it before this, or sees
+/// afterwards what was written behind this.
 ///
 /// # Errors
 /// The database cannot be reached.
-pub(crate) async fn ask(tx: &mut Tx, sink: &str, show: ShowId) -> db::Result<()> {
+pub(crate) async fn hold_still(tx: &mut Tx, sink: &str, show: ShowId) -> db::Result<()> {
+    // A place that is not there yet cannot be kept still.
     query(
         "insert into sink_cursor (sink, show_id, epoch, seq, lease, node_id, leased_until, due_at, busy, asked)
-         select $1, show_id, epoch, 0, 0, null, 0, 0, true, 1 from show_head where show_id = $2
-         on conflict (sink, show_id) do update
-         set asked = sink_cursor.asked + 1, busy = excluded.busy, due_at = excluded.due_at",
+         select $1, show_id, epoch, 0, 0, null, 0, 0, false, 0 from show_head where show_id = $2
+         on conflict (sink, show_id) do update set busy = sink_cursor.busy",
     )
     .bind(sink)
     .bind(show)
     .run(tx)
     .await?;
+    Ok(())
+}
+
+/// Has somebody look at a place that is kept still, at once, whether the log has news or not.
+///
+/// # Errors
+/// The database cannot be reached.
+pub(crate) async fn ask(tx: &mut Tx, sink: &str, show: ShowId) -> db::Result<()> {
+    query("update sink_cursor set asked = asked + 1, busy = true, due_at = 0 where sink = $1 and show_id = $2")
+        .bind(sink)
+        .bind(show)
+        .run(tx)
+        .await?;
     Ok(())
 }
 

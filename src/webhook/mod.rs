@@ -367,11 +367,14 @@ async fn redeliver(
         let detail = format!("{REDELIVERIES_MAX} redeliveries wait already; ask again when some are through.");
         return Err(problem(Code::Conflict, detail));
     }
-    // Behind one that waits for its next attempt it waits too: asking again must not use up the attempts of the first.
+    // Behind one that waits for its next attempt it waits too: asking again must not use up the attempts of the first. And
+    // the first must not be over in the moment in which this one comes to stand behind it: then nobody would look.
+    let sink = webhook.to_string();
+    sink::hold_still(&mut tx, &sink, show_id).await?;
     let waits = log::redelivery(&mut tx, webhook, show_id).await?.is_some();
     log::redeliver(&mut tx, webhook, redelivery_id, show_id, &epoch, (after, upto)).await?;
     if !waits {
-        sink::ask(&mut tx, &webhook.to_string(), show_id).await?;
+        sink::ask(&mut tx, &sink, show_id).await?;
     }
     let answer = Redelivering { redelivery_id, show_id, after, upto };
     let answer = once.keep(&mut tx, &caller, StatusCode::ACCEPTED, &answer).await?;

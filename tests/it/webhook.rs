@@ -360,6 +360,32 @@ both! {
 }
 
 both! {
+    async fn asking_again_in_the_moment_of_the_answer_is_not_forgotten(shop) {
+        const ROUNDS: u64 = 30;
+        let receiver = Receiver::open().await;
+        let endpoint = endpoint(&shop, &receiver).await;
+        shop.live_show().await;
+        let last = receiver.until_taken(1).await.remove(0);
+        let allowed = Arc::new(Semaphore::new(0));
+        let gate = allowed.clone();
+        receiver.behaves(move |_| Manner::When(gate.clone(), 200));
+        let ask = async || office(&shop).post(&path(&endpoint, "/redeliver"), json!({ "message_id": last.id })).await.ok();
+        for round in 0..ROUNDS {
+            let before = receiver.all().len();
+            ask().await;
+            receiver.until("the first one", |it| it.len() > before).await;
+            // The first one is written down before, while, or after the second is asked for: each round a little later.
+            let answer = async {
+                tokio::time::sleep(Duration::from_micros(500) * (round % 10) as u32).await;
+                allowed.add_permits(2);
+            };
+            tokio::join!(answer, ask());
+            receiver.until("the second one", |it| it.len() == before + 2).await;
+        }
+    }
+}
+
+both! {
     async fn a_test_event_says_at_once_what_came_of_it(shop) {
         let receiver = Receiver::open().await;
         let endpoint = endpoint(&shop, &receiver).await;
