@@ -121,31 +121,20 @@ impl Lease {
     /// Gives the lease back before everything was told. Whoever looks next goes on at once: what somebody asked for besides the
     /// log is seen by `busy` alone.
     pub(crate) async fn leave(self, db: &Db) -> Result<()> {
-        let mut tx = db.write(Turn::Sinks).await?;
-        let now = tx.now().await?;
-        query(
-            "update sink_cursor set epoch = $4, seq = $5, node_id = null, leased_until = $6, due_at = 0
-             where sink = $1 and show_id = $2 and lease = $3",
-        )
-        .bind(&*self.sink)
-        .bind(self.show)
-        .bind(self.number)
-        .bind(&*self.epoch)
-        .bind(self.seq)
-        .bind(now)
-        .run(&mut tx)
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.give_back(db, true).await
     }
 
-    /// Gives the lease back: everything was told.
+    /// Gives the lease back: everything was told, unless somebody has asked meanwhile.
     pub(crate) async fn release(self, db: &Db) -> Result<()> {
+        self.give_back(db, false).await
+    }
+
+    async fn give_back(self, db: &Db, more: bool) -> Result<()> {
         let mut tx = db.write(Turn::Sinks).await?;
         let now = tx.now().await?;
         query(
             "update sink_cursor
-             set epoch = $4, seq = $5, node_id = null, leased_until = $6, due_at = 0, busy = (asked <> $7)
+             set epoch = $4, seq = $5, node_id = null, leased_until = $6, due_at = 0, busy = ($8 or asked <> $7)
              where sink = $1 and show_id = $2 and lease = $3",
         )
         .bind(&*self.sink)
@@ -155,6 +144,7 @@ impl Lease {
         .bind(self.seq)
         .bind(now)
         .bind(self.asked)
+        .bind(more)
         .run(&mut tx)
         .await?;
         tx.commit().await?;
