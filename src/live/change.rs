@@ -156,6 +156,9 @@ impl Change {
         let epoch = self.head.as_ref().map_or(Box::default(), |it| it.epoch.as_str().into());
         self.tx.commit().await?;
         failpoints::crash("after_commit");
+        if entries.iter().any(|it| &*it.kind == "hold.expired") {
+            failpoints::crash("after_expiry_commit");
+        }
         if !entries.is_empty() || !gauges.is_empty() {
             self.live.publish(Message { show: self.show, epoch, entries, gauges });
         }

@@ -11,7 +11,7 @@ use showcart::config::Config;
 use showcart::ids::ShowId;
 use showcart::messenger::{Line, Messenger};
 
-use crate::harness::{Backend, PATIENCE, Redis, Shop, Viewer};
+use crate::harness::{Backend, PATIENCE, Process, Redis, Shop, Viewer};
 
 /// Well below the second after which a node looks into the database by itself.
 const AT_ONCE: Duration = Duration::from_millis(250);
@@ -131,6 +131,40 @@ async fn units_that_return_are_to_be_had_at_every_node() {
     let untold = rounds().await;
     redis.thaw();
     assert!(untold[4] > told[4] && untold[4] < Duration::from_millis(500), "{untold:?}");
+}
+
+/// Row 11.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_whose_hold_ran_out_is_to_be_had_although_the_node_that_ended_it_died_at_once() {
+    // Whichever of them ends the hold dies before it has told the other one.
+    let armed = [("SHOWCART_FAILPOINTS", "after_expiry_commit=1")];
+    let mut first = Process::serve(Backend::Postgres, &armed).await;
+    let mut second = first.beside(&[]).await;
+    let (show, product) = first.show_with(1).await;
+    let sale = first.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+    first.buyer("ann").hold(show, &sale, 1).await.ok();
+    for node in [&first, &second] {
+        assert_eq!(node.buyer("bob").hold(show, &sale, 1).await.refusal(), (409, "all_held"));
+    }
+    first.advance(Duration::from_secs(121)).await;
+    let living = tokio::select! {
+        ended = first.exited() => { assert!(!ended.success()); &second }
+        ended = second.exited() => { assert!(!ended.success()); &first }
+    };
+    let died = Instant::now();
+    // Whoever stands in the line there goes on asking.
+    let bob = living.buyer("bob");
+    let granted = loop {
+        let answer = bob.hold(show, &sale, 1).await;
+        match answer.refusal() {
+            (409, "all_held") => assert!(died.elapsed() < PATIENCE, "never to be had"),
+            _ => break answer,
+        }
+    };
+    granted.ok();
+    assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+    let check = living.command(&["check"]).await;
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
 }
 
 /// Puts as many payments into the provider's line, half of them on each node; how long it takes until all are open.

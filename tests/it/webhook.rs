@@ -748,3 +748,46 @@ async fn a_consumer_group_reads_the_stream_in_order_also_after_redis_was_away() 
         assert_eq!((&it["show"], it.len()), (&show.to_string(), 4), "{event}: {it:?}");
     }
 }
+
+/// Row 10, for the stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_between_adding_and_marking_leaves_the_rest_to_another() {
+    let mut server = Process::serve(Backend::Postgres, &[]).await;
+    let (show, sale) = show_with_sale(&server, 3).await;
+    server.buyer("ann").buy(show, &sale).await;
+    let db = server.db().await;
+    let told = async {
+        let told = "select count(*) from sink_cursor k join show_head h on h.show_id = k.show_id
+                    where k.sink = 'redis' and k.seq = h.last_seq and not k.busy";
+        while query(told).one::<(i64,)>(&mut db.read().await.unwrap()).await.unwrap().0 == 0 {}
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("everything so far is in the stream");
+    db.close().await;
+    server.rearm("after_stream_added").await;
+    // The server may die before it has said that the order is paid.
+    let bob = server.buyer("bob");
+    let hold = bob.hold(show, &sale, 1).await.ok();
+    let order = bob.pay(&hold).await;
+    pays(&order).await;
+    assert!(!server.exited().await.success(), "it dies at its fail point");
+    let other = server.beside(&[("SHOWCART_FAILPOINTS", "")]).await;
+    other.buyer("bob").until_order(&order, "paid").await;
+    other.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+
+    let client = redis::Client::open(server.setting("REDIS_URL")).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let key = format!("{}:gmv", server.setting("REDIS_PREFIX"));
+    let mut added: Vec<Value> = Vec::new();
+    let come = async {
+        while added.last().is_none_or(|it| it["type"] != "show.ended") {
+            let all: Vec<(String, BTreeMap<String, String>)> =
+                redis::cmd("XRANGE").arg(&[&*key, "-", "+"]).query_async(&mut connection).await.unwrap();
+            added = all.iter().map(|it| serde_json::from_str(&it.1["data"]).unwrap()).collect();
+        }
+    };
+    tokio::time::timeout(PATIENCE, come).await.expect("the other one goes on");
+    let mut seen = HashSet::new();
+    let once: Vec<Value> = added.iter().filter(|it| seen.insert(text(it, "id"))).cloned().collect();
+    assert_eq!(once, exported(&other, show).await);
+    assert_eq!(added.len(), once.len() + 1, "{added:#?}");
+}

@@ -85,6 +85,11 @@ impl Process {
         tokio::time::timeout(PATIENCE, ended).await.expect("the command ends in time").expect("a binary that runs")
     }
 
+    /// What it was told at its start.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        &self.settings.iter().find(|it| it.0 == name).unwrap_or_else(|| panic!("{name} was not set")).1
+    }
+
     /// The address of its database.
     pub(crate) fn database(&self) -> String {
         let given = self.settings.iter().find(|(name, _)| name == "DATABASE_URL").map(|(_, url)| url.clone());
