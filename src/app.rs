@@ -1,7 +1,6 @@
 //! The handles that every handler gets. No routes here: the router is assembled in `server.rs`.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -88,7 +87,7 @@ pub struct Parts {
     /// Dropping it stops the sandbox that runs inside this process.
     _sandbox: Option<oneshot::Sender<()>>,
     /// Set once, when the process has been asked to stop.
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl std::ops::Deref for App {
@@ -150,7 +149,7 @@ impl App {
             import_places: Arc::new(Semaphore::new(IMPORTS_MAX)),
             import_turn: Arc::new(Semaphore::new(1)),
             _sandbox: sandbox,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         }));
         tokio::spawn(keep_time(app.clone()));
         tokio::spawn(keep_to_share(Arc::downgrade(&app.0), app.live.nodes(), rate));
@@ -158,11 +157,16 @@ impl App {
     }
 
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Resolves when the process has been asked to stop.
+    pub async fn until_draining(&self) {
+        self.draining.subscribe().wait_for(|it| *it).await.expect("we hold the sender");
     }
 
     /// Reads the database's clock once more.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
+use futures_util::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -133,7 +137,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between a worker's panic and its next try.
 const RESTART: Duration = Duration::from_secs(1);
-/// Requests under way get this long when the server stops.
+/// Requests under way, and events that were sent and not answered yet, get this long when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Resolves at the first Ctrl-C or SIGTERM; the second ends the process at once.
@@ -154,7 +158,7 @@ pub async fn stop_signal() {
     });
 }
 
-/// Serves on `listener` until `stop` resolves, then lets requests under way finish.
+/// Serves on `listener` until `stop` resolves, then lets requests under way finish, and hears the answers to what it has sent.
 ///
 /// The caller brings the socket, so that it knows the address before anything is served; tests use the same door.
 pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
@@ -165,8 +169,10 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     keep_running("the stage clock", &app, crate::stage_clock::run);
     keep_running("telling of line-ups", &app, crate::lineup::run);
     keep_running("the pulse", &app, crate::desk::run);
-    keep_running("telling webhooks", &app, crate::webhook::run);
-    keep_running("the GMV stream", &app, crate::stream::run);
+    let tellers = [
+        keep_running("telling webhooks", &app, crate::webhook::run),
+        keep_running("the GMV stream", &app, crate::stream::run),
+    ];
     tokio::spawn(import::watch(app.clone()));
     let connections_max = app.config.limits.connections_max;
     let places = Arc::new(Semaphore::new(connections_max));
@@ -184,9 +190,16 @@ pub async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = (
     drop(listener);
     closing.send_replace(());
     let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(GRACE, places.acquire_many(all)).await.is_err() {
+    let deadline = tokio::time::Instant::now() + GRACE;
+    if timeout_at(deadline, places.acquire_many(all)).await.is_err() {
         let open = connections_max - places.available_permits();
         tracing::warn!(open, "connections were still open at the end");
+    }
+    for mut teller in tellers {
+        if timeout_at(deadline, &mut teller).await.is_err() {
+            tracing::warn!("what was sent has no answer yet at the end; somebody else sends it again");
+            teller.abort();
+        }
     }
 }
 
@@ -229,14 +242,15 @@ fn keep_running<F: Future<Output = ()> + Send + 'static>(
     what: &'static str,
     app: &App,
     work: impl Fn(App) -> F + Send + 'static,
-) {
+) -> JoinHandle<()> {
     let app = app.clone();
     tokio::spawn(async move {
-        while tokio::spawn(work(app.clone())).await.is_err_and(|it| it.is_panic()) {
+        // What it had in hand is dropped; it begins with nothing but the handles.
+        while AssertUnwindSafe(work(app.clone())).catch_unwind().await.is_err() {
             tracing::error!("{what} panicked and begins again");
             tokio::time::sleep(RESTART).await;
         }
-    });
+    })
 }
 
 /// Tells the payment provider where its events go from now on. Until it has heard, payments are asked for.

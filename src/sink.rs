@@ -4,7 +4,8 @@
 //! News are found by the log's `last_seq`, never by a time. One node at a time tells a sink about a show: it has a lease in
 //! the row of the place, for a few seconds, renewed while it tells. Every lease has a number, and only the latest one moves
 //! the place; so a node that was frozen meanwhile moves nothing. What dies where: before the sending, nothing was sent;
-//! between sending and moving, the same is sent again, with the same ids, by whoever takes the lease when it has run out.
+//! between sending and moving, the same is sent again, with the same ids, by whoever takes the lease when it has run out. A
+//! node that is asked to stop begins nothing more, and tells to the end what it has begun.
 //!
 //! Shows marked `test` are told to nobody. After `restore` a log has another epoch, and is told from its beginning.
 
@@ -44,8 +45,9 @@ pub(crate) struct Bounds {
     pub(crate) all: usize,
 }
 
-/// Tells sinks what is news, until the process stops taking requests. `sinks` names those that can be told now, `tell` tells
-/// one of them about one show and gives its lease back; a lease that it keeps runs out, and then somebody tries again.
+/// Tells sinks what is news, until the process is asked to stop and what is underway then has ended. `sinks` names those that
+/// can be told now, `tell` tells one of them about one show and gives its lease back; a lease that it keeps runs out, and then
+/// somebody tries again.
 pub(crate) async fn follow<S, T>(
     app: &App,
     bounds: Bounds,
@@ -63,9 +65,7 @@ pub(crate) async fn follow<S, T>(
     while !app.is_draining() {
         if renewed_at.elapsed() >= RENEWAL {
             renewed_at = Instant::now();
-            if let Err(error) = underway.renew(&app.db).await {
-                tracing::warn!(%error, "leases on sinks were not renewed");
-            }
+            underway.renew(&app.db).await;
         }
         let sweep = looked_at.is_none_or(|it| it.elapsed() >= LOOK);
         let look = async {
@@ -84,7 +84,10 @@ pub(crate) async fn follow<S, T>(
             Ok(None) => {
                 hints.clear();
                 // What is said now is nobody's news.
-                tokio::time::sleep(LOOK).await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = app.until_draining() => {}
+                }
             }
             Ok(Some(due)) => {
                 hints.clear();
@@ -107,11 +110,13 @@ pub(crate) async fn follow<S, T>(
                 Err(RecvError::Closed) => return,
             },
             () = underway.ended.notified() => {}
+            () = app.until_draining() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         hear(&mut news, &mut hints);
         hints.append(&mut underway.lock().left);
     }
+    underway.end(&app.db).await;
 }
 
 /// What else was said meanwhile.
@@ -249,8 +254,27 @@ impl Underway {
         Some(Telling { underway: self.clone(), key })
     }
 
-    /// Prolongs the leases that are held, all in one statement.
-    async fn renew(&self, db: &Db) -> db::Result<()> {
+    /// Waits until nothing is underway any more. Leases are renewed meanwhile: whoever has them tells to the end, and nobody else
+    /// tells the same.
+    async fn end(&self, db: &Db) {
+        let mut beat = tokio::time::interval(RENEWAL);
+        while !self.lock().held.is_empty() {
+            tokio::select! {
+                () = self.ended.notified() => {}
+                _ = beat.tick() => self.renew(db).await,
+            }
+        }
+    }
+
+    /// Prolongs the leases that are held. When that does not succeed they run out by and by.
+    async fn renew(&self, db: &Db) {
+        if let Err(error) = self.try_renew(db).await {
+            tracing::warn!(%error, "leases on sinks were not renewed");
+        }
+    }
+
+    /// All in one statement.
+    async fn try_renew(&self, db: &Db) -> db::Result<()> {
         let mut held: Vec<(Key, Held)> = {
             let state = self.lock();
             state.held.iter().filter_map(|(key, it)| Some((key.clone(), it.clone()?))).collect()

@@ -30,7 +30,7 @@ const PAGE: i64 = 200;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Runs until the process stops taking requests; ends at once where there is no Redis.
+/// Runs until the process is asked to stop, and what was sent by then has ended; ends at once where there is no Redis.
 pub async fn run(app: App) {
     let Some(messenger) = app.messenger.clone() else { return };
     let road = Arc::new(Road {

@@ -58,7 +58,7 @@ const REFUSAL_BYTES_KEPT: usize = 200;
 /// What is kept of why there was no answer: it may name all that a certificate is for.
 const FAILURE_CHARS_KEPT: usize = 500;
 
-/// Runs until the process stops taking requests.
+/// Runs until the process is asked to stop, and what was sent by then has ended.
 pub async fn run(app: App) {
     sink::follow(&app, BOUNDS, enabled, tell).await;
 }

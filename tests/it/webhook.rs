@@ -630,6 +630,7 @@ async fn two_nodes_tell_each_event_once_and_one_goes_on_for_the_other() {
 
 on_both!(
     a_node_that_dies_between_sending_and_marking_sends_once_more,
+    an_answer_that_comes_while_the_server_stops_is_heard,
     what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_middle,
 );
 
@@ -661,6 +662,42 @@ async fn what_was_asked_for_again_goes_on_after_the_server_was_stopped_in_the_mi
     server.restart(&[]).await;
     let taken = receiver.until_taken(events.len()).await;
     assert_eq!(taken.iter().map(|it| it.event.clone()).collect::<Vec<_>>(), events);
+}
+
+async fn an_answer_that_comes_while_the_server_stops_is_heard(backend: Backend) {
+    let mut server = Process::serve(backend, &[]).await;
+    let receiver = Receiver::open().await;
+    endpoint(&server, &receiver).await;
+    let allowed = Arc::new(Semaphore::new(0));
+    let gate = allowed.clone();
+    receiver.behaves(move |_| Manner::When(gate.clone(), 200));
+    let show = server.live_show().await;
+    receiver.until("the start", |it| !it.is_empty()).await;
+    // Somebody else who would send it too, as soon as this one seems to be gone.
+    let _other = match backend {
+        Backend::Postgres => Some(server.beside(&[]).await),
+        Backend::Sqlite => None,
+    };
+    server.terminate();
+    let closed = async { while tokio::net::TcpStream::connect(server.address).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, closed).await.expect("it takes no more connections");
+    // It waits for the answer, and goes on saying so.
+    let db = server.db().await;
+    let leased_until = async || {
+        let until = "select leased_until from sink_cursor where sink <> 'redis'";
+        query(until).one::<(i64,)>(&mut db.read().await.unwrap()).await.unwrap().0
+    };
+    let before = leased_until().await;
+    let renewed = async { while leased_until().await <= before {} };
+    tokio::time::timeout(PATIENCE, renewed).await.expect("it keeps its lease");
+    db.close().await;
+    allowed.add_permits(1);
+    assert!(server.exited().await.success());
+    receiver.behaves(|_| Manner::Answers(200));
+    server.restart(&[]).await;
+    server.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+    let all = receiver.until("the end", |it| it.last().is_some_and(|it| it.kind() == "show.ended")).await;
+    assert_eq!(all.iter().map(Message::kind).collect::<Vec<_>>(), ["show.started", "show.ended"]);
 }
 
 /// Row 10.
