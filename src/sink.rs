@@ -21,7 +21,7 @@ use tokio::sync::{Notify, broadcast};
 
 use self::lease::instant;
 use crate::app::App;
-use crate::db::{self, Db, Turn, Tx, query};
+use crate::db::{self, Db, Turn, Tx, query, row};
 use crate::error::Result;
 use crate::ids::ShowId;
 
@@ -37,6 +37,8 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Shows that are over have news once in a while (a late refund) of which the node that wrote them knows at once; should it
 /// die, they are found by looking at so many shows each time.
 const SWEPT: i64 = 100;
+/// Shows that wait for a hand because somebody has said that they have news. What is said beyond that is found by the sweep.
+const HINTS_MAX: usize = 1_000;
 
 /// How many shows are told at once.
 #[derive(Clone, Copy)]
@@ -90,12 +92,17 @@ pub(crate) async fn follow<S, T>(
                 }
             }
             Ok(Some(due)) => {
-                hints.clear();
                 if sweep {
                     looked_at = Some(Instant::now());
                 }
-                for (sink, show) in due {
-                    start(app, &underway, bounds, sink, show, tell.clone());
+                let mut some_wait = false;
+                for Due { sink, show_id, of_sink } in due {
+                    some_wait |= of_sink > bounds.per_sink as i64;
+                    some_wait |= start(app, &underway, bounds, sink, show_id, tell.clone()) == Hand::None;
+                }
+                // Nobody says it again for those who wait; we look again when a hand is free.
+                if !some_wait {
+                    hints.clear();
                 }
             }
             Err(error) => tracing::warn!(%error, "sinks could not be looked after; trying again"),
@@ -115,6 +122,9 @@ pub(crate) async fn follow<S, T>(
         }
         hear(&mut news, &mut hints);
         hints.append(&mut underway.lock().left);
+        while hints.len() > HINTS_MAX {
+            hints.pop_last();
+        }
     }
     underway.end(&app.db).await;
 }
@@ -132,6 +142,16 @@ fn hear(news: &mut broadcast::Receiver<ShowId>, hints: &mut BTreeSet<ShowId>) {
     }
 }
 
+row! {
+    /// Whom to tell about which show.
+    struct Due {
+        sink: String,
+        show_id: ShowId,
+        /// How many of this sink were found.
+        of_sink: i64,
+    }
+}
+
 /// Whom to tell about what: where the log goes on behind the place, or somebody asked. Those who waited longest come first, and
 /// of each sink no more than it has hands, so that one that is far behind with many shows hides no other.
 async fn due(
@@ -140,7 +160,7 @@ async fn due(
     bounds: Bounds,
     hints: &BTreeSet<ShowId>,
     sweep_after: Option<&str>,
-) -> db::Result<Vec<(String, ShowId)>> {
+) -> db::Result<Vec<Due>> {
     let now = tx.now().await?;
     let sinks: Vec<_> = sinks.iter().map(|it| json!({ "sink": it })).collect();
     let hints: Vec<_> = hints.iter().map(|it| json!({ "show_id": it })).collect();
@@ -152,16 +172,17 @@ async fn due(
                   union select value->>'show_id' from json_each($2)
                   union select show_id from (
                       select show_id from show_head where show_id > $3 order by show_id limit $4) as swept),
-              found (sink, show_id, since, place) as (
+              found (sink, show_id, since, place, of_sink) as (
                   select s.sink, h.show_id, coalesce(k.leased_until, 0),
-                         row_number() over (partition by s.sink order by coalesce(k.leased_until, 0), h.show_id)
+                         row_number() over (partition by s.sink order by coalesce(k.leased_until, 0), h.show_id),
+                         count(*) over (partition by s.sink)
                   from looked_at l join show_head h on h.show_id = l.show_id join show w on w.show_id = h.show_id
                   cross join sinks s left join sink_cursor k on k.sink = s.sink and k.show_id = h.show_id
                   where not w.test
                     and ((k.sink is null and h.last_seq > 0)
                          or ((k.busy or k.seq < h.last_seq or k.epoch <> h.epoch)
                              and k.leased_until <= $5 and k.due_at <= $5)))
-         select sink, show_id from found where place <= $6 order by since, sink, show_id",
+         select sink, show_id, of_sink from found where place <= $6 order by since, sink, show_id",
     )
     .bind_json(&sinks)
     .bind_json(&hints)
@@ -184,7 +205,16 @@ async fn next_swept(tx: &mut Tx, after: &str) -> db::Result<String> {
     Ok(last.map(|it| it.0).unwrap_or_default())
 }
 
-/// Begins to tell, unless it is underway or there are no hands for it: then it is found again.
+/// Whether there is a hand for telling.
+#[derive(PartialEq, Eq)]
+enum Hand {
+    Given,
+    /// It is being told. When that has ended, somebody looks whether there is more.
+    Busy,
+    None,
+}
+
+/// Begins to tell if there is a hand for it.
 fn start<T: Future<Output = Result<()>> + Send + 'static>(
     app: &App,
     underway: &Arc<Underway>,
@@ -192,8 +222,11 @@ fn start<T: Future<Output = Result<()>> + Send + 'static>(
     sink: String,
     show: ShowId,
     tell: impl Fn(App, Lease) -> T + Send + Sync + 'static,
-) {
-    let Some(place) = underway.enter(bounds, &sink, show) else { return };
+) -> Hand {
+    let place = match underway.enter(bounds, &sink, show) {
+        Ok(place) => place,
+        Err(hand) => return hand,
+    };
     let app = app.clone();
     tokio::spawn(async move {
         let told = async {
@@ -205,6 +238,7 @@ fn start<T: Future<Output = Result<()>> + Send + 'static>(
             tracing::warn!(sink, show.id = %show, %error, "a sink was not told; it is tried again");
         }
     });
+    Hand::Given
 }
 
 /// Whom to tell about which show.
@@ -243,15 +277,18 @@ impl Underway {
         self.state.lock().expect("nothing panics while it holds the map")
     }
 
-    fn enter(self: &Arc<Self>, bounds: Bounds, sink: &str, show: ShowId) -> Option<Telling> {
+    fn enter(self: &Arc<Self>, bounds: Bounds, sink: &str, show: ShowId) -> Result<Telling, Hand> {
         let mut state = self.lock();
         let key = (sink.to_owned(), show);
+        if state.held.contains_key(&key) {
+            return Err(Hand::Busy);
+        }
         let of_sink = state.held.keys().filter(|it| it.0 == sink).count();
-        if state.held.contains_key(&key) || of_sink >= bounds.per_sink || state.held.len() >= bounds.all {
-            return None;
+        if of_sink >= bounds.per_sink || state.held.len() >= bounds.all {
+            return Err(Hand::None);
         }
         state.held.insert(key.clone(), None);
-        Some(Telling { underway: self.clone(), key })
+        Ok(Telling { underway: self.clone(), key })
     }
 
     /// Waits until nothing is underway any more. Leases are renewed meanwhile: whoever has them tells to the end, and nobody else

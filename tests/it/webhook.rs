@@ -386,6 +386,61 @@ both! {
 }
 
 both! {
+    async fn news_of_shows_that_are_over_wait_for_a_hand_and_no_longer(shop) {
+        // As many shows as an endpoint is told about at once, and one more.
+        const SHOWS: usize = 9;
+        let receiver = Receiver::open().await;
+        let endpoint = endpoint(&shop, &receiver).await;
+        let product = shop.product("lamp").await;
+        shop.stock("lamp", SHOWS as i64).await;
+        let mut shows = Vec::new();
+        for _ in 0..SHOWS {
+            let show = shop.live_show().await;
+            shop.host().put(&format!("/v1/shows/{show}/lineup/{product}"), json!({ "allocated": 1 })).await.ok();
+            let sale = shop.sale(show, json!({ "product_id": product, "cap": 1 })).await;
+            shop.buyer("ann").hold(show, &sale, 1).await.ok();
+            shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+            shows.push(show);
+        }
+        receiver.until("the ends", |it| it.iter().filter(|it| it.kind() == "show.ended").count() == SHOWS).await;
+        let busy = "select count(*) from sink_cursor where sink <> 'redis' and busy";
+        let rest = async {
+            while query(busy).one::<(i64,)>(&mut shop.app.db.read().await.unwrap()).await.unwrap().0 > 0 {}
+        };
+        tokio::time::timeout(PATIENCE, rest).await.expect("everything was told");
+        // So many others that whoever looks at one after the other would come to these much later.
+        let others: Vec<Value> =
+            (0..3_000).map(|it| json!({ "show_id": format!("shw_00000000000070008000{it:012}") })).collect();
+        let mut tx = shop.app.db.write(showcart::db::Turn::Control).await.unwrap();
+        for sql in [
+            "insert into show (show_id, title, currency, test, guests_vote, created_at)
+             select value->>'show_id', 'Long ago', 'EUR', false, false, 0 from json_each($1)",
+            "insert into show_head (show_id, epoch, last_seq, state)
+             select value->>'show_id', 'long ago', 0, 'ended' from json_each($1)",
+        ] {
+            query(sql).bind_json(&others).run(&mut tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+
+        let before = receiver.all().len();
+        let allowed = Arc::new(Semaphore::new(0));
+        let gate = allowed.clone();
+        receiver.behaves(move |_| Manner::When(gate.clone(), 200));
+        shop.advance(Duration::from_secs(121)).await;
+        receiver.until("one for each hand", |it| it.len() == before + SHOWS - 1).await;
+        for show in shows {
+            let expired = async {
+                while exported(&shop, show).await.last().is_none_or(|it| it["type"] != "hold.expired") {}
+            };
+            tokio::time::timeout(PATIENCE, expired).await.expect("the hold runs out");
+        }
+        allowed.add_permits(SHOWS);
+        receiver.until("the one without a hand", |it| it.len() == before + SHOWS).await;
+        until_deliveries(&shop, &endpoint, |it| it.iter().all(|it| it["state"] == "delivered")).await;
+    }
+}
+
+both! {
     async fn a_test_event_says_at_once_what_came_of_it(shop) {
         let receiver = Receiver::open().await;
         let endpoint = endpoint(&shop, &receiver).await;
