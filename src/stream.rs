@@ -103,7 +103,9 @@ impl Road {
         }
         match self.messenger.connect().await {
             Ok(connection) => {
-                self.lock().connection = Some(connection);
+                let mut state = self.lock();
+                state.connection = Some(connection);
+                metrics::gauge!("showcart_stream_connected").set(1.0);
                 true
             }
             Err(error) => {
@@ -126,7 +128,6 @@ impl Road {
         match added {
             Ok(()) => {
                 metrics::counter!("showcart_stream_events_total").increment(events.len() as u64);
-                metrics::gauge!("showcart_stream_connected").set(1.0);
                 let tries = std::mem::take(&mut self.lock().tries);
                 if tries > 0 {
                     tracing::info!("Redis takes the GMV stream again");
@@ -142,8 +143,8 @@ impl Road {
 
     /// Waits longer each time, and never as long as another node that lost its connection in the same moment.
     fn lost(&self, error: &redis::RedisError) {
-        metrics::gauge!("showcart_stream_connected").set(0.0);
         let mut state = self.lock();
+        metrics::gauge!("showcart_stream_connected").set(0.0);
         // Several shows may have had the connection; it is lost once.
         if state.connection.take().is_none() && state.again_at > Instant::now() {
             return;

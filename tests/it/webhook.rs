@@ -841,6 +841,13 @@ async fn a_consumer_group_reads_the_stream_in_order_also_after_redis_was_away() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_says_that_it_is_connected_before_anything_happens() {
+    let server = Process::serve(Backend::Postgres, &[]).await;
+    let connected = async { while server.metric("showcart_stream_connected").await < 1.0 {} };
+    tokio::time::timeout(PATIENCE, connected).await.expect("there is a Redis");
+}
+
 /// Row 10, for the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_between_adding_and_marking_leaves_the_rest_to_another() {
