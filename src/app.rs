@@ -48,6 +48,7 @@ pub const MIGRATIONS: Migrations = &[
     (13, "sinks", include_str!("../migrations/0013_sinks.sql")),
     (14, "node", include_str!("../migrations/0014_node.sql")),
     (15, "sale end", include_str!("../migrations/0015_sale_end.sql")),
+    (16, "skipped", include_str!("../migrations/0016_skipped.sql")),
 ];
 
 /// Each may take as much of the disk as an import may be large, twice: once as it came and once as it was read.

@@ -23,7 +23,7 @@ use crate::db::{Turn, Tx, query};
 use crate::error::Result;
 use crate::failpoints;
 use crate::gmv::{self, Event};
-use crate::ids::{DeliveryId, WebhookId};
+use crate::ids::{DeliveryId, RedeliveryId, WebhookId};
 use crate::live::Seq;
 use crate::sink::{self, Bounds, Lease};
 
@@ -104,6 +104,14 @@ impl Part {
         })
     }
 
+    /// What somebody asked for, if it is that.
+    fn redelivery(&self) -> Option<RedeliveryId> {
+        match self {
+            Part::Log { .. } => None,
+            Part::Again { what, .. } => Some(what.redelivery_id),
+        }
+    }
+
     fn events(&mut self) -> Vec<Event> {
         let (Part::Log { events, .. } | Part::Again { events, .. }) = self;
         std::mem::take(events)
@@ -130,19 +138,22 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
         let endpoint = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
         let Some(mut endpoint) = endpoint else { return lease.leave(&app.db).await };
         let mut part = Part::read(&mut tx, &lease, &endpoint).await?;
-        drop(tx);
         let events = part.events();
+        let redelivery = part.redelivery();
+        let passes_over = events.is_empty() && log::is_on_its_way(&mut tx, webhook, lease.show, redelivery).await?;
+        drop(tx);
         if events.is_empty() {
             match &part {
                 Part::Log { epoch, next, .. } if *next == lease.seq && *epoch == lease.epoch => {
                     return lease.release(&app.db).await;
                 }
-                Part::Log { epoch, next, .. } => lease.pass(epoch, *next),
-                Part::Again { next, .. } => {
+                Part::Log { epoch, next, .. } if !passes_over => lease.pass(epoch, *next),
+                Part::Log { next, .. } | Part::Again { next, .. } => {
                     let mut tx = app.db.write(Turn::Sinks).await?;
                     if !part.moves(&mut tx, &mut lease, *next).await? {
                         return Ok(());
                     }
+                    log::pass_over(&mut tx, webhook, lease.show, redelivery, "").await?;
                     tx.commit().await?;
                 }
             }
@@ -185,10 +196,6 @@ async fn record(
     sent: Sent,
 ) -> Result<Option<Endpoint>> {
     let webhook = endpoint.webhook_id;
-    let redelivery = match part {
-        Part::Log { .. } => None,
-        Part::Again { what, .. } => Some(what.redelivery_id),
-    };
     let what = What::event(lease.show, event);
     let mut tx = app.db.write(Turn::Sinks).await?;
     if sent.attempt.error.is_none() {
@@ -196,7 +203,7 @@ async fn record(
             return Ok(None);
         }
         let now = tx.now().await?;
-        let way = OnItsWay::read(&mut tx, webhook, &event.id, redelivery, now).await?;
+        let way = OnItsWay::read(&mut tx, webhook, lease.show, &event.id, part.redelivery(), now).await?;
         way.write(&mut tx, webhook, what, sent.attempt, "delivered", None).await?;
         let now_stands = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
         if now_stands.is_none() {
@@ -215,7 +222,7 @@ async fn record(
         return Ok(None);
     }
     let now = tx.now().await?;
-    let mut way = OnItsWay::read(&mut tx, webhook, &event.id, redelivery, now).await?;
+    let mut way = OnItsWay::read(&mut tx, webhook, lease.show, &event.id, part.redelivery(), now).await?;
     if version != Some((endpoint.version,)) {
         // It was changed while this was sent to what it was before: that does not count.
         way.write(&mut tx, webhook, what, sent.attempt, "pending", Some(now)).await?;

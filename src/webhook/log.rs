@@ -1,8 +1,9 @@
 //! What became of each event at each endpoint, and what is to be sent again.
 //!
-//! A delivery is an event on its way: `pending` after an attempt that failed, until it is `delivered` or given up (`failed`).
-//! The row is written after an attempt, in the transaction that moves the endpoint's place. What waits behind it has no row:
-//! it stands in the log of the show.
+//! A delivery is an event on its way: `pending` after an attempt that failed, until it is `delivered`, given up (`failed`), or
+//! passed over (`skipped`), because the endpoint does not want its type any more, or its log was pruned or is another one. The
+//! row is written after an attempt, in the transaction that moves the endpoint's place. What waits behind it has no row: it
+//! stands in the log of the show.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,30 +93,35 @@ pub(super) struct OnItsWay {
 }
 
 impl OnItsWay {
-    /// What was written about it after its last attempt; new when there was none.
+    /// What was written about it after its last attempt; new when there was none. A show is told one event after the other, so
+    /// whatever else of it is on its way by the same road was passed over.
     pub(super) async fn read(
         tx: &mut Tx,
         webhook: WebhookId,
+        show: ShowId,
         message_id: &str,
         redelivery: Option<RedeliveryId>,
         now: Millis,
     ) -> db::Result<OnItsWay> {
-        let redelivery = redelivery.map_or_else(String::new, |it| it.to_string());
-        let before: Option<(DeliveryId, i64, String, Millis)> = query(
-            "select delivery_id, tries, attempts, begun_at from webhook_delivery
-             where webhook_id = $1 and message_id = $2 and redelivery_id = $3 and state = 'pending'",
+        let road = road(redelivery);
+        let pending: Vec<(String, DeliveryId, i64, String, Millis)> = query(
+            "select message_id, delivery_id, tries, attempts, begun_at from webhook_delivery
+             where webhook_id = $1 and show_id = $2 and redelivery_id = $3 and state = 'pending'",
         )
         .bind(webhook)
-        .bind(message_id)
-        .bind(&*redelivery)
-        .optional(tx)
+        .bind(show)
+        .bind(&*road)
+        .all(tx)
         .await?;
-        Ok(match before {
-            Some((delivery, tries, attempts, begun_at)) => {
+        if pending.iter().any(|it| it.0 != message_id) {
+            pass_over(tx, webhook, show, redelivery, message_id).await?;
+        }
+        Ok(match pending.into_iter().find(|it| it.0 == message_id) {
+            Some((_, delivery, tries, attempts, begun_at)) => {
                 let attempts = serde_json::from_str(&attempts).expect("JSON that this program wrote");
-                OnItsWay { delivery, redelivery, tries, attempts, begun_at }
+                OnItsWay { delivery, redelivery: road, tries, attempts, begun_at }
             }
-            None => OnItsWay { redelivery, ..OnItsWay::new(DeliveryId::new(), now) },
+            None => OnItsWay { redelivery: road, ..OnItsWay::new(DeliveryId::new(), now) },
         })
     }
 
@@ -160,6 +166,51 @@ impl OnItsWay {
         .await?;
         Ok(())
     }
+}
+
+/// By which road an event comes: because it happened, or because somebody asked for it.
+fn road(redelivery: Option<RedeliveryId>) -> String {
+    redelivery.map_or_else(String::new, |it| it.to_string())
+}
+
+/// Whether something of a show is on its way by this road.
+pub(super) async fn is_on_its_way(
+    tx: &mut Tx,
+    webhook: WebhookId,
+    show: ShowId,
+    redelivery: Option<RedeliveryId>,
+) -> db::Result<bool> {
+    let (count,): (i64,) = query(
+        "select count(*) from webhook_delivery
+         where webhook_id = $1 and show_id = $2 and redelivery_id = $3 and state = 'pending'",
+    )
+    .bind(webhook)
+    .bind(show)
+    .bind(road(redelivery))
+    .one(tx)
+    .await?;
+    Ok(count > 0)
+}
+
+/// Ends everything of a show that is on its way by this road, but for the event `but`: the place goes past it.
+pub(super) async fn pass_over(
+    tx: &mut Tx,
+    webhook: WebhookId,
+    show: ShowId,
+    redelivery: Option<RedeliveryId>,
+    but: &str,
+) -> db::Result<()> {
+    query(
+        "update webhook_delivery set state = 'skipped', next_attempt_at = null
+         where webhook_id = $1 and show_id = $2 and redelivery_id = $3 and state = 'pending' and message_id <> $4",
+    )
+    .bind(webhook)
+    .bind(show)
+    .bind(road(redelivery))
+    .bind(but)
+    .run(tx)
+    .await?;
+    Ok(())
 }
 
 /// What a delivery is about.
@@ -286,14 +337,12 @@ pub(super) async fn redelivered(tx: &mut Tx, redelivery: &Redelivery, upto: Seq)
     Ok(())
 }
 
-/// How many endpoints wait for an event to be taken, and when the oldest of those events happened. What was on its way and is not
-/// told any more (pruned, of a log before `restore`, of types that are not wanted now) has nobody who has to look.
+/// How many endpoints wait for an event to be taken, and when the oldest of those events happened.
 pub(super) async fn waiting(tx: &mut Tx) -> db::Result<(i64, Option<Millis>)> {
     query(
         "select count(distinct d.webhook_id), min(d.event_at)
          from webhook_delivery d join webhook w on w.webhook_id = d.webhook_id
-         join sink_cursor k on k.sink = d.webhook_id and k.show_id = d.show_id
-         where d.state = 'pending' and k.busy and w.deleted_at is null and w.disabled_at is null",
+         where d.state = 'pending' and w.deleted_at is null and w.disabled_at is null",
     )
     .one(tx)
     .await

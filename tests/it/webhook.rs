@@ -386,6 +386,36 @@ both! {
 }
 
 both! {
+    async fn what_an_endpoint_no_longer_wants_is_no_longer_on_its_way(shop) {
+        let receiver = Receiver::open().await;
+        receiver.behaves(|_| Manner::Answers(500));
+        let endpoint = endpoint(&shop, &receiver).await;
+        // Nothing is behind it in this show; in the other one there is something that goes on being wanted.
+        let alone = shop.live_show().await;
+        receiver.until("a refusal", |it| !it.is_empty()).await;
+        let refuses = move |it: &Message| it.kind() == "order.paid" || it.event["data"]["show_id"] == json!(alone);
+        receiver.behaves(move |it| Manner::Answers(if refuses(it) { 500 } else { 200 }));
+        let (show, sale) = show_with_sale(&shop, 2).await;
+        shop.buyer("ann").buy(show, &sale).await;
+        let all = receiver.until("the order", |it| it.iter().any(|it| it.kind() == "order.paid")).await;
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        // On its way once more, because somebody asked for it.
+        let paid = all.iter().find(|it| it.kind() == "order.paid").unwrap();
+        office(&shop).post(&path(&endpoint, "/redeliver"), json!({ "message_id": paid.id })).await.ok();
+        let pending = |all: &[Value]| all.iter().filter(|it| it["state"] == "pending").count();
+        until_deliveries(&shop, &endpoint, |it| pending(it) == 3).await;
+        office(&shop).put(&path(&endpoint, ""), json!({ "url": receiver.url, "types": ["show.ended"] })).await.ok();
+        receiver.until("the end", |it| it.last().is_some_and(|it| it.kind() == "show.ended")).await;
+        let told = until_deliveries(&shop, &endpoint, |it| pending(it) == 0).await;
+        let skipped: Vec<&Value> = told.iter().filter(|it| it["state"] == "skipped").collect();
+        assert_eq!(skipped.len(), 3, "{told:#?}");
+        for it in skipped {
+            assert!(it["next_attempt_at"].is_null() && !it["attempts"].as_array().unwrap().is_empty(), "{it}");
+        }
+    }
+}
+
+both! {
     async fn news_of_shows_that_are_over_wait_for_a_hand_and_no_longer(shop) {
         // As many shows as an endpoint is told about at once, and one more.
         const SHOWS: usize = 9;
