@@ -324,6 +324,28 @@ const RULES: &[Rule] = &[
         "select show_id || ' says ' || once || ' ' || count(*) || ' times' as what
          from entry where once is not null group by show_id, once having count(*) > 1"
     ),
+    // Who follows the log.
+    rule!(
+        "no sink was told more than the log says",
+        "select k.sink || ' was told ' || k.show_id || ' up to ' || k.seq || ', it ends at ' || h.last_seq as what
+         from sink_cursor k join show_head h on h.show_id = k.show_id and h.epoch = k.epoch
+         where k.seq > h.last_seq or k.seq < 0"
+    ),
+    rule!(
+        "what is on its way to a webhook was not passed over",
+        "select d.delivery_id || ' is ' || d.seq || ' of ' || d.show_id || ', told up to ' || k.seq as what
+         from webhook_delivery d
+         join webhook w on w.webhook_id = d.webhook_id and w.deleted_at is null
+         join sink_cursor k on k.sink = d.webhook_id and k.show_id = d.show_id
+         where d.state = 'pending' and d.redelivery_id = '' and k.seq >= d.seq
+           and d.message_id = k.show_id || '.' || k.epoch || '.' || d.seq
+         union all
+         select d.delivery_id || ' is ' || d.seq || ' of ' || d.show_id || ', told again up to ' || coalesce(r.after, d.seq)
+         from webhook_delivery d
+         join webhook w on w.webhook_id = d.webhook_id and w.deleted_at is null
+         left join webhook_redelivery r on r.redelivery_id = d.redelivery_id
+         where d.state = 'pending' and d.redelivery_id <> '' and (r.redelivery_id is null or r.after >= d.seq)"
+    ),
     // Totals and counters.
     rule!(
         "the log's GMV is what was paid and not refunded",

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use showcart::auth::Role;
 use showcart::check::{self, Line, Outcome};
 use showcart::db::{Turn, query};
 use showcart::ids::ShowId;
 use showcart::payment::Provider;
 
-use crate::harness::{PATIENCE, Shop, both, confirm};
+use crate::harness::{Manner, PATIENCE, Receiver, Shop, both, confirm};
 
 async fn asked(shop: &Shop) -> Vec<Line> {
     let Provider::Sandbox(ledger) = &shop.app.provider;
@@ -168,6 +169,21 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "update entry set once = 'order.paid ' || seq where type = 'order.paid'",
     ),
     (
+        "no sink was told more",
+        "update sink_cursor set seq = seq + 100000",
+        "update sink_cursor set seq = seq - 100000",
+    ),
+    (
+        "what is on its way",
+        "update sink_cursor set seq = (select max(seq) from webhook_delivery) where sink in (select webhook_id from webhook)",
+        "update sink_cursor set seq = 0 where sink in (select webhook_id from webhook)",
+    ),
+    (
+        "what is on its way",
+        "update webhook_redelivery set after = upto",
+        "update webhook_redelivery set after = 0",
+    ),
+    (
         "the log's GMV",
         "update entry set type = 'order.unpaid' where type = 'order.paid'",
         "update entry set type = 'order.paid' where type = 'order.unpaid'",
@@ -212,9 +228,28 @@ async fn run(shop: &Shop, statements: &[&'static str]) {
     tx.commit().await.unwrap();
 }
 
+/// An event of the show on its way to an endpoint that takes none: because it happened, and because somebody asked for it.
+async fn refused_twice(shop: &Shop, receiver: &Receiver, show: ShowId) {
+    let office = shop.person(Role::Service, "office");
+    let endpoints = office.get("/v1/webhooks").await.ok();
+    let endpoint = endpoints["items"][0]["webhook_id"].as_str().unwrap();
+    receiver.until("a refusal", |it| !it.is_empty()).await;
+    let again = json!({ "show_id": show, "after": 0, "upto": 1_000 });
+    office.post(&format!("/v1/webhooks/{endpoint}/redeliver"), again).await.ok();
+    let pending = async {
+        let pending = "select count(*) from webhook_delivery where state = 'pending'";
+        while query(pending).one::<(i64,)>(&mut shop.app.db.read().await.unwrap()).await.unwrap().0 < 2 {}
+    };
+    tokio::time::timeout(PATIENCE, pending).await.expect("both are on their way");
+}
+
 both! {
     async fn whatever_is_broken_is_named(shop) {
+        let receiver = Receiver::open().await;
+        receiver.behaves(|_| Manner::Answers(500));
+        shop.person(Role::Service, "office").post("/v1/webhooks", json!({ "url": receiver.url })).await.ok();
         let show = busy_show(&shop).await;
+        refused_twice(&shop, &receiver, show).await;
         shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
         let mut shop = shop;
         // Nobody mends behind our back.
