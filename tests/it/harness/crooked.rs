@@ -1,9 +1,9 @@
 //! A proxy in front of Redis that loses some of what is published and changes the order of the rest.
 
-use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
@@ -19,9 +19,9 @@ pub(crate) struct Crooked {
 
 /// Of all messages, this part never arrives, …
 const LOST: f64 = 0.2;
-/// … and this part arrives behind the one that follows it, …
-const LATE: f64 = 0.3;
-/// … or after this time, if none does.
+/// … and the others arrive so many at a time, the last one first, …
+const TOGETHER: usize = 4;
+/// … or as many as have come by this time after the first of them.
 const LATE_MAX: Duration = Duration::from_millis(200);
 
 impl Crooked {
@@ -61,39 +61,28 @@ async fn answers(
     mut client: impl AsyncWrite + Unpin,
     mut random: SmallRng,
 ) -> std::io::Result<()> {
-    let mut late: Option<(Vec<u8>, Instant)> = None;
-    let mut said = Vec::new();
+    let mut late: Vec<Vec<u8>> = Vec::new();
+    let mut by = Instant::now();
     loop {
-        let overdue = async {
-            match &late {
-                Some((_, since)) => sleep_until(*since + LATE_MAX).await,
-                None => pending().await,
+        if late.len() == TOGETHER || (!late.is_empty() && by <= Instant::now()) {
+            for it in late.drain(..).rev() {
+                client.write_all(&it).await?;
             }
-        };
+        }
         tokio::select! {
             // Looks only: what was read of an answer is never thrown away.
             some = redis.fill_buf() => if some?.is_empty() { return Ok(()) },
-            () = overdue => {
-                client.write_all(&late.take().expect("it is late").0).await?;
-                continue;
-            }
+            () = sleep_until(by), if !late.is_empty() => continue,
         }
-        said.clear();
+        let mut said = Vec::new();
         value(&mut redis, &mut said).await?;
         if !said.starts_with(b"*3\r\n$7\r\nmessage\r\n") {
             client.write_all(&said).await?;
-            continue;
-        }
-        if random.random_bool(LOST) {
-            continue;
-        }
-        if late.is_none() && random.random_bool(LATE) {
-            late = Some((said.clone(), Instant::now()));
-            continue;
-        }
-        client.write_all(&said).await?;
-        if let Some((before, _)) = late.take() {
-            client.write_all(&before).await?;
+        } else if !random.random_bool(LOST) {
+            if late.is_empty() {
+                by = Instant::now() + LATE_MAX;
+            }
+            late.push(said);
         }
     }
 }
@@ -118,4 +107,25 @@ async fn value(redis: &mut (impl AsyncBufRead + Unpin), into: &mut Vec<u8>) -> s
         }
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fifth_is_lost_and_the_rest_comes_out_of_order() {
+    let redis = Redis::start();
+    let crooked = Crooked::before(&redis);
+    let connection = |address: String| redis::Client::open(address).unwrap();
+    let mut listener = connection(crooked.address()).get_async_pubsub().await.unwrap();
+    listener.subscribe("numbers").await.unwrap();
+    let mut speaker = connection(redis.address()).get_multiplexed_async_connection().await.unwrap();
+    for number in 0..1_000 {
+        let _: i64 = redis::cmd("PUBLISH").arg("numbers").arg(number).query_async(&mut speaker).await.unwrap();
+    }
+    let mut heard: Vec<i64> = Vec::new();
+    let mut messages = listener.into_on_message();
+    while let Ok(Some(it)) = tokio::time::timeout(LATE_MAX * 5, messages.next()).await {
+        heard.push(it.get_payload().unwrap());
+    }
+    assert!((740..860).contains(&heard.len()), "{} arrived", heard.len());
+    let behind = heard.windows(2).filter(|it| it[1] < it[0]).count();
+    assert!(behind * 3 > heard.len() * 2, "{behind} of {} came behind a later one", heard.len());
 }
