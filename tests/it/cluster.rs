@@ -527,13 +527,17 @@ async fn the_database_restarts_in_mid_sale() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_clock_is_an_hour_off_is_as_good_as_any() {
-    let cluster = Cluster::start(NODES, |index| match index {
-        1 => vec![
+async fn nodes_whose_clocks_are_an_hour_off_are_as_good_as_any() {
+    let clock = |off: &str| {
+        vec![
             ("LD_PRELOAD", libfaketime().display().to_string()),
-            ("FAKETIME", "+1h".into()),
+            ("FAKETIME", off.into()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ],
+        ]
+    };
+    let cluster = Cluster::start(NODES, |index| match index {
+        1 => clock("+1h"),
+        2 => clock("-1h"),
         _ => Vec::new(),
     })
     .await;
@@ -547,7 +551,7 @@ async fn a_node_whose_clock_is_an_hour_off_is_as_good_as_any() {
     }
     let (least, most) = (clocks.iter().min().unwrap(), clocks.iter().max().unwrap());
     assert!(most - least < 500, "{clocks:?}");
-    fair.close("a node whose clock is an hour fast").await;
+    fair.close("a node whose clock is an hour fast, and one whose clock is an hour slow").await;
 }
 
 /// Debian's package `faketime`.
