@@ -9,8 +9,10 @@ mod deliver;
 mod log;
 mod sign;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::clock::Millis;
 use crate::db::{self, Turn, Tx, query, row};
-use crate::error::{Code, Result, invalid, problem};
+use crate::error::{Code, Error, Result, invalid, problem};
 use crate::gmv::{self, KINDS};
 use crate::ids::{RedeliveryId, ShowId, WebhookId, WebhookSecretId};
 use crate::live::Seq;
@@ -165,6 +167,24 @@ impl NewWebhook {
     }
 }
 
+/// A request about one endpoint, by somebody who may make and change them.
+struct About {
+    app: App,
+    caller: Caller,
+    webhook: WebhookId,
+}
+
+impl FromRequestParts<App> for About {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<About> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        caller.may_manage()?;
+        let Path(webhook) = Path::from_request_parts(parts, app).await?;
+        Ok(About { app: app.clone(), caller, webhook })
+    }
+}
+
 /// The secret is in the answer, also when the same request comes again; it is stored nowhere.
 async fn create(State(app): State<App>, caller: Caller, once: Once<NewWebhook>) -> Result<(StatusCode, Json<Told>)> {
     caller.may_manage()?;
@@ -217,19 +237,12 @@ async fn list(State(app): State<App>, caller: Caller, page: Page) -> Result<Json
     Ok(Json(page.page(rows, |it| it.webhook_id.to_string(), Told::from)))
 }
 
-async fn read(State(app): State<App>, caller: Caller, Path(webhook): Path<WebhookId>) -> Result<Json<Told>> {
-    caller.may_manage()?;
+async fn read(About { app, webhook, .. }: About) -> Result<Json<Told>> {
     Ok(Json(find(&mut app.db.read().await?, webhook).await?.into()))
 }
 
 /// Whatever waits for its next attempt is tried at once, and has the whole schedule before it.
-async fn write(
-    State(app): State<App>,
-    caller: Caller,
-    Path(webhook): Path<WebhookId>,
-    Body(new): Body<NewWebhook>,
-) -> Result<Json<Told>> {
-    caller.may_manage()?;
+async fn write(About { app, webhook, .. }: About, Body(new): Body<NewWebhook>) -> Result<Json<Told>> {
     let terms = new.check(&app).await?;
     let mut tx = app.db.write(Turn::Host).await?;
     let now = tx.now().await?;
@@ -254,8 +267,7 @@ async fn write(
     Ok(Json(endpoint.into()))
 }
 
-async fn delete(State(app): State<App>, caller: Caller, Path(webhook): Path<WebhookId>) -> Result<StatusCode> {
-    caller.may_manage()?;
+async fn delete(About { app, webhook, .. }: About) -> Result<StatusCode> {
     let mut tx = app.db.write(Turn::Host).await?;
     let now = tx.now().await?;
     find(&mut tx, webhook).await?;
@@ -268,13 +280,7 @@ async fn delete(State(app): State<App>, caller: Caller, Path(webhook): Path<Webh
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn rotate(
-    State(app): State<App>,
-    caller: Caller,
-    Path(webhook): Path<WebhookId>,
-    once: Once<Nothing>,
-) -> Result<Json<Told>> {
-    caller.may_manage()?;
+async fn rotate(About { app, caller, webhook }: About, once: Once<Nothing>) -> Result<Json<Told>> {
     let mut tx = app.db.write(Turn::Host).await?;
     let claim: Claim<WebhookSecretId> = once.claim_name(&mut tx, &caller).await?;
     let (Claim::First(secret) | Claim::Again(secret)) = claim;
@@ -297,13 +303,7 @@ async fn rotate(
 }
 
 /// Sends a test event once, and answers with what came of it: who tests wants to know now.
-async fn test(
-    State(app): State<App>,
-    caller: Caller,
-    Path(webhook): Path<WebhookId>,
-    once: Once<Nothing>,
-) -> Result<Json<Delivery>> {
-    caller.may_manage()?;
+async fn test(About { app, caller, webhook }: About, once: Once<Nothing>) -> Result<Json<Delivery>> {
     let mut tx = app.db.write(Turn::Host).await?;
     let endpoint = find(&mut tx, webhook).await?;
     let (Claim::First(delivery) | Claim::Again(delivery)) = once.claim_name(&mut tx, &caller).await?;
@@ -315,13 +315,7 @@ async fn test(
     }))
 }
 
-async fn deliveries(
-    State(app): State<App>,
-    caller: Caller,
-    Path(webhook): Path<WebhookId>,
-    page: Page,
-) -> Result<Json<Paged<Delivery>>> {
-    caller.may_manage()?;
+async fn deliveries(About { app, webhook, .. }: About, page: Page) -> Result<Json<Paged<Delivery>>> {
     let mut tx = app.db.read().await?;
     find(&mut tx, webhook).await?;
     Ok(Json(log::list(&mut tx, webhook, &page).await?))
@@ -346,13 +340,7 @@ struct Redelivering {
     upto: Seq,
 }
 
-async fn redeliver(
-    State(app): State<App>,
-    caller: Caller,
-    Path(webhook): Path<WebhookId>,
-    once: Once<Redeliver>,
-) -> Result<axum::response::Response> {
-    caller.may_manage()?;
+async fn redeliver(About { app, caller, webhook }: About, once: Once<Redeliver>) -> Result<Response> {
     let mut tx = app.db.write(Turn::Host).await?;
     if let Some(answer) = once.replay(&mut tx, &caller).await? {
         return Ok(answer);
