@@ -72,6 +72,19 @@ impl Lease {
         *instant(&self.good_until) > Instant::now()
     }
 
+    /// Notes how much was asked for, in the view in which it is looked for: only what is asked later wants another look.
+    pub(crate) async fn listen(&mut self, tx: &mut Tx) -> db::Result<()> {
+        let asked: Option<(i64,)> = query("select asked from sink_cursor where sink = $1 and show_id = $2")
+            .bind(&*self.sink)
+            .bind(self.show)
+            .optional(tx)
+            .await?;
+        if let Some((asked,)) = asked {
+            self.asked = asked;
+        }
+        Ok(())
+    }
+
     /// Goes past what is not for this sink. It is written down with the next move.
     pub(crate) fn pass(&mut self, epoch: &str, seq: Seq) {
         epoch.clone_into(&mut self.epoch);

@@ -137,6 +137,7 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
         let mut tx = app.db.read().await?;
         let endpoint = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
         let Some(mut endpoint) = endpoint else { return lease.leave(&app.db).await };
+        lease.listen(&mut tx).await?;
         let mut part = Part::read(&mut tx, &lease, &endpoint).await?;
         let events = part.events();
         let redelivery = part.redelivery();

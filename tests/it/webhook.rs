@@ -360,6 +360,29 @@ both! {
 }
 
 both! {
+    async fn what_was_asked_for_meanwhile_keeps_to_the_schedule(shop) {
+        let receiver = Receiver::open().await;
+        let endpoint = endpoint(&shop, &receiver).await;
+        let show = shop.live_show().await;
+        let start = receiver.until_taken(1).await.remove(0);
+        let allowed = Arc::new(Semaphore::new(0));
+        let gate = allowed.clone();
+        receiver.behaves(move |_| Manner::When(gate.clone(), 200));
+        shop.host().post(&format!("/v1/shows/{show}/end"), json!({})).await.ok();
+        receiver.until("the end", |it| it.len() == 2).await;
+        office(&shop).post(&path(&endpoint, "/redeliver"), json!({ "message_id": start.id })).await.ok();
+        // Whoever has sent the end finds it, and is refused: one attempt, and then a pause.
+        receiver.behaves(|_| Manner::Answers(500));
+        allowed.add_permits(1);
+        let told = until_deliveries(&shop, &endpoint, |it| it[0]["state"] == "pending").await;
+        assert_eq!(told[0]["attempts"].as_array().unwrap().len(), 1, "{told:#?}");
+        let due: (i64,) = query("select due_at from sink_cursor where sink <> 'redis'")
+            .one(&mut shop.app.db.read().await.unwrap()).await.unwrap();
+        assert_eq!(json!(due.0), told[0]["next_attempt_at"]);
+    }
+}
+
+both! {
     async fn asking_again_in_the_moment_of_the_answer_is_not_forgotten(shop) {
         const ROUNDS: u64 = 30;
         let receiver = Receiver::open().await;
