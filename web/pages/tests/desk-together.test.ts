@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { WebSocketRoute } from "playwright-core";
+import { DESKTOP } from "../../testing/browser.js";
+import { Host } from "../../testing/host.js";
+import { air, atDesk, counted, log, product, sale } from "./desk.scene.js";
+import { setting } from "./scene.js";
+
+// What hosts do at the same time: who is late is told what happened instead.
+const stage = setting();
+const limit = { timeout: 60_000 };
+
+test("of two hosts at once, the one who is late is told what happened instead", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "two-1", title: "The lamp", price_minor: 8900 });
+  const vase = await host.product({ sku: "two-2", title: "The vase", price_minor: 4200 });
+  const bowl = await host.product({ sku: "two-3", title: "The bowl", price_minor: 5600 });
+  // What Ben's socket hears can be kept from him for a while.
+  const late: { heldBack: (string | Buffer)[] | null; route: WebSocketRoute | null } = { heldBack: null, route: null };
+  const hanna = await atDesk(stage, host.showId, "hanna");
+  const ben = await atDesk(stage, host.showId, "ben", {
+    prepare: async (context) => {
+      await context.routeWebSocket(/\/live/, (route) => {
+        late.route = route;
+        route.connectToServer().onMessage((message) => {
+          if (late.heldBack === null) route.send(message);
+          else late.heldBack.push(message);
+        });
+      });
+    },
+  });
+  for (const { page } of [hanna, ben]) await product(page, bowl).waitFor();
+  await hanna.page.keyboard.press("1");
+  // Both see each other's deeds at once.
+  await air(ben.page).locator(`[data-pinned="${lamp}"]`).waitFor();
+  await ben.page.locator("[data-latest]", { hasText: "hanna pinned The lamp" }).waitFor();
+
+  late.heldBack = [];
+  await hanna.page.keyboard.press("2");
+  await air(hanna.page).locator(`[data-pinned="${vase}"]`).waitFor();
+  assert.equal(await air(ben.page).locator(`[data-pinned="${lamp}"]`).count(), 1);
+  await ben.page.keyboard.press("3");
+  await air(ben.page).getByText("Meanwhile The vase was pinned by hanna.").waitFor();
+  await air(ben.page).locator(`[data-pinned="${vase}"]`).waitFor();
+  await air(hanna.page).locator(`[data-pinned="${vase}"]`).waitFor();
+  // Now that Ben has seen it, the same press does what he means.
+  await ben.page.keyboard.press("3");
+  await air(hanna.page).locator(`[data-pinned="${bowl}"]`).waitFor();
+  for (const message of late.heldBack) late.route?.send(message);
+  late.heldBack = null;
+  await air(ben.page).locator(`[data-pinned="${bowl}"]`).waitFor();
+
+  for (const { page } of [hanna, ben]) {
+    await log(page).locator("[data-action='pin.set']", { hasText: "ben" }).waitFor();
+    await log(page).locator("[data-action='pin.set']", { hasText: "hanna" }).first().waitFor();
+  }
+  assert.deepEqual([...hanna.complaints, ...ben.complaints], []);
+  await hanna.context.close();
+  await ben.context.close();
+});
+
+test(
+  "of two hosts who end the same sale and close the same poll, the late one is told where it is seen, and aloud",
+  limit,
+  async () => {
+    const host = await Host.open(stage.server);
+    const lamp = await host.product({ sku: "race-1", title: "The lamp", price_minor: 8900 });
+    const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+    const late: { heldBack: (string | Buffer)[] | null; route: WebSocketRoute | null } = { heldBack: null, route: null };
+    const ben = await atDesk(stage, host.showId, "ben", {
+      // A phone, where a view fills the screen.
+      options: { ...DESKTOP, viewport: { width: 390, height: 844 } },
+      prepare: async (context) => {
+        await context.routeWebSocket(/\/live/, (route) => {
+          late.route = route;
+          route.connectToServer().onMessage((message) => {
+            if (late.heldBack === null) route.send(message);
+            else late.heldBack.push(message);
+          });
+        });
+      },
+    });
+    const { page } = ben;
+    const told = page.locator("showcart-desk-notes [data-told]");
+    const voice = page.locator("#voice");
+    const catchUp = () => {
+      for (const message of late.heldBack ?? []) late.route?.send(message);
+      late.heldBack = null;
+    };
+    await host.poll("Which glaze next?", ["Ochre", "Moss"]);
+    const poll = page.locator("showcart-desk-poll");
+    await poll.waitFor();
+
+    late.heldBack = [];
+    await host.call("POST", `/sales/${id}/end`, {});
+    await sale(page, id).getByRole("button", { name: "End the sale of The lamp" }).click();
+    await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
+    await sale(page, id).getByText("Meanwhile the sale was ended by hanna.").waitFor();
+    await voice.getByText("Meanwhile the sale was ended by hanna.").waitFor({ state: "attached" });
+    catchUp();
+    // Its card is gone, and what was said at it is still to be seen, on top of the page.
+    await sale(page, id).waitFor({ state: "detached" });
+    await told.getByText("Meanwhile the sale was ended by hanna.").waitFor();
+    const box = await told.boundingBox();
+    assert.ok(box !== null && box.y >= 0 && box.y + box.height <= 844, JSON.stringify(box));
+
+    // By its key, while another view fills the screen.
+    late.heldBack = [];
+    const open = (await host.call("GET", "/polls")) as unknown as { poll_id: string }[];
+    await host.closePoll(String(open[0]?.poll_id));
+    await page.getByRole("navigation").getByRole("button", { name: "Line-up" }).click();
+    await page.keyboard.press("c");
+    await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
+    await voice.getByText("Meanwhile the poll was closed by hanna.").waitFor({ state: "attached" });
+    assert.equal(await told.count(), 1, "what was said before has made room");
+    catchUp();
+    await poll.waitFor({ state: "detached" });
+    await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
+    await page.getByRole("button", { name: /^Put away/ }).click();
+    await told.waitFor({ state: "detached" });
+    assert.deepEqual(ben.complaints, []);
+    await ben.context.close();
+  },
+);
+
+test("the red switch is done also when somebody else has just ended one of the sales", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "red-race", title: "The lamp", price_minor: 8900 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+  const { page, context } = await atDesk(stage, host.showId, "ben");
+  await sale(page, id).waitFor();
+  await context.route("**/sales/*/end", async (route) => {
+    await host.call("POST", `/sales/${id}/end`, {});
+    await route.continue();
+  });
+  for (let press = 0; press < 2; press += 1) await page.keyboard.press("x");
+  await page.getByText("The sale is over, the pin is off, nothing is for sale.").first().waitFor();
+  await context.close();
+});
+
+test("a stale press on a sale's end says that its cap was changed, and the next one ends it", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "cap-1", title: "The lamp", price_minor: 8900 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+  const { page, context } = await atDesk(stage, host.showId, "ben");
+  await counted(page, id, "left", "10");
+  // What is read over HTTP comes too late, so that Ben presses on what he saw before.
+  let isBlind = true;
+  await context.route("**/sales", (route) => (isBlind ? route.abort() : route.continue()));
+  await context.route("**/sales/*/end", (route) => {
+    isBlind = false;
+    return route.continue();
+  });
+  await host.call("PUT", `/sales/${id}/cap`, { cap: 20 });
+  await counted(page, id, "left", "20");
+  const end = sale(page, id).getByRole("button", { name: "End the sale of The lamp" });
+  await end.click();
+  await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
+  await sale(page, id).getByText("Meanwhile the sale was changed by hanna: 20 units. Press again to end it.").waitFor();
+  await end.click();
+  await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
+  await sale(page, id).waitFor({ state: "detached" });
+  // The focus did not fall off the page with the button.
+  assert.equal(
+    await page.evaluate(() => document.activeElement?.shadowRoot?.activeElement?.matches("section.air") ?? false),
+    true,
+  );
+  await context.close();
+});
