@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { WebSocketRoute } from "playwright-core";
 import { DESKTOP } from "../../testing/browser.js";
 import { Host } from "../../testing/host.js";
-import { air, atDesk, counted, log, product, sale } from "./desk.scene.js";
+import { air, atDesk, counted, Ears, log, product, sale } from "./desk.scene.js";
 import { setting } from "./scene.js";
 
 // What hosts do at the same time: who is late is told what happened instead.
@@ -15,27 +14,16 @@ test("of two hosts at once, the one who is late is told what happened instead", 
   const lamp = await host.product({ sku: "two-1", title: "The lamp", price_minor: 8900 });
   const vase = await host.product({ sku: "two-2", title: "The vase", price_minor: 4200 });
   const bowl = await host.product({ sku: "two-3", title: "The bowl", price_minor: 5600 });
-  // What Ben's socket hears can be kept from him for a while.
-  const late: { heldBack: (string | Buffer)[] | null; route: WebSocketRoute | null } = { heldBack: null, route: null };
+  const ears = new Ears();
   const hanna = await atDesk(stage, host.showId, "hanna");
-  const ben = await atDesk(stage, host.showId, "ben", {
-    prepare: async (context) => {
-      await context.routeWebSocket(/\/live/, (route) => {
-        late.route = route;
-        route.connectToServer().onMessage((message) => {
-          if (late.heldBack === null) route.send(message);
-          else late.heldBack.push(message);
-        });
-      });
-    },
-  });
+  const ben = await atDesk(stage, host.showId, "ben", { prepare: ears.prepare });
   for (const { page } of [hanna, ben]) await product(page, bowl).waitFor();
   await hanna.page.keyboard.press("1");
   // Both see each other's deeds at once.
   await air(ben.page).locator(`[data-pinned="${lamp}"]`).waitFor();
   await ben.page.locator("[data-latest]", { hasText: "hanna pinned The lamp" }).waitFor();
 
-  late.heldBack = [];
+  ears.close();
   await hanna.page.keyboard.press("2");
   await air(hanna.page).locator(`[data-pinned="${vase}"]`).waitFor();
   assert.equal(await air(ben.page).locator(`[data-pinned="${lamp}"]`).count(), 1);
@@ -46,8 +34,7 @@ test("of two hosts at once, the one who is late is told what happened instead", 
   // Now that Ben has seen it, the same press does what he means.
   await ben.page.keyboard.press("3");
   await air(hanna.page).locator(`[data-pinned="${bowl}"]`).waitFor();
-  for (const message of late.heldBack) late.route?.send(message);
-  late.heldBack = null;
+  ears.open();
   await air(ben.page).locator(`[data-pinned="${bowl}"]`).waitFor();
 
   for (const { page } of [hanna, ben]) {
@@ -66,38 +53,26 @@ test(
     const host = await Host.open(stage.server);
     const lamp = await host.product({ sku: "race-1", title: "The lamp", price_minor: 8900 });
     const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
-    const late: { heldBack: (string | Buffer)[] | null; route: WebSocketRoute | null } = { heldBack: null, route: null };
+    const ears = new Ears();
     const ben = await atDesk(stage, host.showId, "ben", {
       // A phone, where a view fills the screen.
       options: { ...DESKTOP, viewport: { width: 390, height: 844 } },
-      prepare: async (context) => {
-        await context.routeWebSocket(/\/live/, (route) => {
-          late.route = route;
-          route.connectToServer().onMessage((message) => {
-            if (late.heldBack === null) route.send(message);
-            else late.heldBack.push(message);
-          });
-        });
-      },
+      prepare: ears.prepare,
     });
     const { page } = ben;
     const told = page.locator("showcart-desk-notes [data-told]");
     const voice = page.locator("#voice");
-    const catchUp = () => {
-      for (const message of late.heldBack ?? []) late.route?.send(message);
-      late.heldBack = null;
-    };
     await host.poll("Which glaze next?", ["Ochre", "Moss"]);
     const poll = page.locator("showcart-desk-poll");
     await poll.waitFor();
 
-    late.heldBack = [];
+    ears.close();
     await host.call("POST", `/sales/${id}/end`, {});
     await sale(page, id).getByRole("button", { name: "End the sale of The lamp" }).click();
     await sale(page, id).getByRole("button", { name: /^Sure/ }).click();
     await sale(page, id).getByText("Meanwhile the sale was ended by hanna.").waitFor();
     await voice.getByText("Meanwhile the sale was ended by hanna.").waitFor({ state: "attached" });
-    catchUp();
+    ears.open();
     // Its card is gone, and what was said at it is still to be seen, on top of the page.
     await sale(page, id).waitFor({ state: "detached" });
     await told.getByText("Meanwhile the sale was ended by hanna.").waitFor();
@@ -105,7 +80,7 @@ test(
     assert.ok(box !== null && box.y >= 0 && box.y + box.height <= 844, JSON.stringify(box));
 
     // By its key, while another view fills the screen.
-    late.heldBack = [];
+    ears.close();
     const open = (await host.call("GET", "/polls")) as unknown as { poll_id: string }[];
     await host.closePoll(String(open[0]?.poll_id));
     await page.getByRole("navigation").getByRole("button", { name: "Line-up" }).click();
@@ -113,7 +88,7 @@ test(
     await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
     await voice.getByText("Meanwhile the poll was closed by hanna.").waitFor({ state: "attached" });
     assert.equal(await told.count(), 1, "what was said before has made room");
-    catchUp();
+    ears.open();
     await poll.waitFor({ state: "detached" });
     await told.getByText("Meanwhile the poll was closed by hanna.").waitFor();
     await page.getByRole("button", { name: /^Put away/ }).click();

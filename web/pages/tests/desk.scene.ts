@@ -1,4 +1,4 @@
-import type { BrowserContext, BrowserContextOptions, Page } from "playwright-core";
+import type { BrowserContext, BrowserContextOptions, Page, WebSocketRoute } from "playwright-core";
 import { address, DESKTOP, visit, type Watched } from "../../testing/browser.js";
 import type { Role } from "../../testing/server.js";
 import type { Setting } from "./scene.js";
@@ -20,6 +20,32 @@ export async function atDesk(
   const watched = await visit(browser, address(files.url, "/desk", words), options, prepare);
   await watched.page.locator("showcart-desk-head [data-state]").waitFor();
   return watched;
+}
+
+/** What a page's socket hears can be kept from it for a while, so that its host presses on what was. */
+export class Ears {
+  #route: WebSocketRoute | null = null;
+  #heldBack: (string | Buffer)[] | null = null;
+
+  /** Goes into the page's context before the page is opened. */
+  readonly prepare = (context: BrowserContext): Promise<void> =>
+    context.routeWebSocket(/\/live/, (route) => {
+      this.#route = route;
+      route.connectToServer().onMessage((message) => {
+        if (this.#heldBack === null) route.send(message);
+        else this.#heldBack.push(message);
+      });
+    });
+
+  close(): void {
+    this.#heldBack = [];
+  }
+
+  /** The page hears what it has missed, and from now on everything at once. */
+  open(): void {
+    for (const message of this.#heldBack ?? []) this.#route?.send(message);
+    this.#heldBack = null;
+  }
 }
 
 /** What is on air, by the desk. */
