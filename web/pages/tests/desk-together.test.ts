@@ -142,3 +142,53 @@ test("a stale press on a sale's end says that its cap was changed, and the next 
   );
   await context.close();
 });
+
+test("a late hide, stop, extension and refund say who did it first, not that something went wrong", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "late-1", title: "The lamp", price_minor: 8900 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 10, limit_per_buyer: 2 });
+  const whole = await host.buy("ann", id);
+  const part = await host.buy("bo", id, { quantity: 2 });
+  const banner = await host.banner("Free shipping");
+  const stopped = await host.timer("Doors close", 600_000);
+  const extended = await host.timer("Draw", 600_000);
+  const ears = new Ears();
+  const { page, context, complaints } = await atDesk(stage, host.showId, "ben", { prepare: ears.prepare });
+  const orders = page.locator("showcart-desk-orders");
+  await orders.locator("[data-order]").nth(1).waitFor();
+  await air(page).locator("[data-banner]").waitFor();
+
+  ears.close();
+  await host.call("DELETE", `/banners/${String(banner["overlay_id"])}?version=1`);
+  await host.call("POST", `/timers/${String(stopped["overlay_id"])}/stop`, {});
+  await host.call("POST", `/timers/${String(extended["overlay_id"])}/extend`, { by_ms: 30_000 });
+  await host.refund(whole);
+  await host.refund(part, 10_000);
+
+  const said = async (place: string, words: string) => {
+    const note = page.locator(`[data-note="${place}"]`, { hasText: words });
+    await note.waitFor();
+    assert.match((await note.getAttribute("class")) ?? "", /stale/, words);
+  };
+  await page.getByRole("button", { name: "Hide the banner: Free shipping" }).click();
+  await said(`banner:${String(banner["overlay_id"])}`, "Meanwhile the banner was hidden by hanna.");
+  await page.getByRole("button", { name: "30 seconds more: Doors close" }).click();
+  await said(`timer:${String(stopped["overlay_id"])}`, "Meanwhile the timer was stopped by hanna.");
+  await page.getByRole("button", { name: "Stop the timer: Draw" }).click();
+  await said(`timer:${String(extended["overlay_id"])}`, "Meanwhile the timer was extended by hanna.");
+
+  await orders.getByRole("button", { name: "Refund the order of ann" }).click();
+  await page.getByRole("button", { name: "Send the money back" }).click();
+  await page.getByRole("button", { name: /^Send €62.00/ }).click();
+  await said(`order:${whole}`, "Meanwhile all of it was refunded by hanna.");
+  // There is nothing left to send, and the row says so.
+  await page.getByLabel("Amount, EUR").waitFor({ state: "detached" });
+
+  await orders.getByRole("button", { name: "Refund the order of bo" }).click();
+  await page.getByLabel("Amount, EUR").fill("120.00");
+  await page.getByRole("button", { name: "Send the money back" }).click();
+  await page.getByRole("button", { name: /^Send €120.00/ }).click();
+  await said(`order:${part}`, "Meanwhile €100.00 was refunded by hanna: at most €24.00 can go back.");
+  assert.deepEqual(complaints, []);
+  await context.close();
+});

@@ -431,6 +431,8 @@ export interface Problem {
   readonly in_checkout?: number;
   /** With `not_enough`. */
   readonly available?: number;
+  /** With `refund_too_large`: what of the order can still go back. */
+  readonly left_minor?: Minor;
   /** With `limit_reached`. */
   readonly limit?: number;
   /** With `limit_reached`: what the buyer has. */

@@ -105,8 +105,9 @@ export class Air extends Part {
     </article>`;
   }
 
-  #timer({ overlay_id, version, label, ends_at }: Timer): TemplateResult {
+  #timer(timer: Timer): TemplateResult {
     const { desk } = this;
+    const { overlay_id, label, ends_at } = timer;
     const place = `timer:${overlay_id}`;
     const isBusy = this.isBusy(place);
     return html`<article data-timer=${overlay_id}>
@@ -115,8 +116,8 @@ export class Air extends Part {
         <span class="name grow">${label}</span>
         ${
           desk.canStage
-            ? html`<button class="button" aria-label=${texts.air.moreNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.run(place, () => desk.at.extendTimer(overlay_id, 30_000, version))}>${texts.air.more}</button>
-              <button class="button" aria-label=${texts.air.stopNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.run(place, () => desk.at.stopTimer(overlay_id, version))}>${texts.air.stop}</button>`
+            ? html`<button class="button" aria-label=${texts.air.moreNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.extendTimer(timer, 30_000)}>${texts.air.more}</button>
+              <button class="button" aria-label=${texts.air.stopNamed(label)} aria-disabled=${isBusy} @click=${() => void desk.stopTimer(timer)}>${texts.air.stop}</button>`
             : nothing
         }
       </div>
@@ -124,8 +125,9 @@ export class Air extends Part {
     </article>`;
   }
 
-  #banner({ overlay_id, version, text, style, ends_at }: Banner): TemplateResult {
+  #banner(banner: Banner): TemplateResult {
     const { desk } = this;
+    const { overlay_id, text, style, ends_at } = banner;
     const place = `banner:${overlay_id}`;
     return html`<article data-banner=${overlay_id}>
       <div class="row">
@@ -134,7 +136,7 @@ export class Air extends Part {
         ${ends_at === null ? nothing : html`<showcart-countdown .until=${ends_at} .now=${desk.now}></showcart-countdown>`}
         ${
           desk.canStage
-            ? html`<button class="button" aria-label=${texts.air.hideNamed(text)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.run(place, () => desk.at.hideBanner(overlay_id, version))}>${texts.air.hide}</button>`
+            ? html`<button class="button" aria-label=${texts.air.hideNamed(text)} aria-disabled=${this.isBusy(place)} @click=${() => void desk.hideBanner(banner)}>${texts.air.hide}</button>`
             : nothing
         }
       </div>

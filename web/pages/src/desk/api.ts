@@ -271,6 +271,7 @@ export class ShowApi {
   showBanner = (banner: NewBanner): Promise<Banner> => this.#send("POST", "/banners", banner);
   hideBanner = (banner: OverlayId, version: number): Promise<unknown> =>
     this.#send("DELETE", `/banners/${banner}?version=${version}`);
+  timers = (): Promise<readonly Timer[]> => this.#send("GET", "/timers");
   startTimer = (label: string, duration_ms: number): Promise<Timer> =>
     this.#send("POST", "/timers", { label, duration_ms });
   extendTimer = (timer: OverlayId, by_ms: number, version: number): Promise<Timer> =>

@@ -1,5 +1,6 @@
 import {
   type Action as LatestAction,
+  type Banner,
   type ConnectionState,
   connect,
   type EndReason,
@@ -18,12 +19,13 @@ import {
   type Scene,
   type Show,
   type ShowId,
+  type Timer,
   UnansweredError,
   type Units,
   type Unsubscribe,
 } from "@showcart/sdk";
 import { isolated } from "../design/bidi.js";
-import { count } from "../design/format.js";
+import { count, money } from "../design/format.js";
 import { desk as texts } from "../texts/desk.en.js";
 import {
   type Action,
@@ -68,7 +70,12 @@ interface Ended extends Problem {
 }
 
 /** Refusals of whoever pressed on something that had changed or ended. */
-const SOMEBODY_WAS_FIRST: ReadonlySet<string> = new Set(["version_conflict", "sale_ended", "poll_closed"]);
+const SOMEBODY_WAS_FIRST: ReadonlySet<string> = new Set([
+  "version_conflict",
+  "sale_ended",
+  "poll_closed",
+  "refund_too_large",
+]);
 
 export const worksAtDesk = (role: Role): boolean => ["host", "moderator", "analyst", "service"].includes(role);
 
@@ -317,6 +324,35 @@ export class Desk {
     });
   }
 
+  async hideBanner({ overlay_id, version }: Banner): Promise<void> {
+    await this.run(`banner:${overlay_id}`, () => this.at.hideBanner(overlay_id, version), {
+      stale: (problem) => this.#staleBanner(overlay_id, problem),
+    });
+  }
+
+  async extendTimer(timer: Timer, byMs: number): Promise<void> {
+    await this.#changeTimer(timer, () => this.at.extendTimer(timer.overlay_id, byMs, timer.version));
+  }
+
+  async stopTimer(timer: Timer): Promise<void> {
+    await this.#changeTimer(timer, () => this.at.stopTimer(timer.overlay_id, timer.version));
+  }
+
+  async #changeTimer(timer: Timer, command: () => Promise<unknown>): Promise<void> {
+    await this.run(`timer:${timer.overlay_id}`, command, { stale: (problem) => this.#staleTimer(timer, problem) });
+  }
+
+  /** Sends money back; says whether it is on its way. */
+  async refund(order: Order, minor: number, restock: boolean): Promise<boolean> {
+    const { order_id, amount_minor, refunded_minor } = order;
+    // All of what is left needs no amount, and is then right also if somebody refunded a part meanwhile.
+    const body = minor === amount_minor - refunded_minor ? { restock } : { amount_minor: minor, restock };
+    return this.run(`order:${order_id}`, () => this.api.refund(order_id, body), {
+      done: (refund) => texts.orders.sent(money(refund.amount_minor, refund.currency)),
+      stale: (problem) => this.#staleRefund(order, problem),
+    });
+  }
+
   /** Ends what runs and leaves nothing for sale, whatever anybody changed meanwhile: therefore without versions. */
   async stopAll(): Promise<void> {
     const scene = this.show.scene.get();
@@ -503,6 +539,29 @@ export class Desk {
   async #stalePoll(id: PollId, { reason }: Ended): Promise<string> {
     if (reason === "by_time") return texts.said.stale.pollOver;
     return texts.said.stale.pollClosed(await this.#who((it) => it.action === "poll.close" && it.what === id));
+  }
+
+  async #staleBanner(id: OverlayId, { detail }: Problem): Promise<string> {
+    const by = await this.#who((it) => it.action === "banner.hide" && it.what === id);
+    // Nobody hid it: the server says how it ended.
+    return by === "" ? detail : texts.said.stale.bannerHidden(by);
+  }
+
+  async #staleTimer({ overlay_id, label }: Timer, { detail }: Problem): Promise<string> {
+    const isThere = (await this.at.timers()).some((it) => it.overlay_id === overlay_id);
+    if (isThere)
+      return texts.said.stale.timerExtended(await this.#who((it) => it.action === "timer.extend" && it.what === label));
+    const by = await this.#who((it) => it.action === "timer.stop" && it.what === overlay_id);
+    return by === "" ? detail : texts.said.stale.timerStopped(by);
+  }
+
+  async #staleRefund(seen: Order, { left_minor = 0 }: Problem): Promise<string> {
+    const { order_id, amount_minor, refunded_minor, currency } = seen;
+    this.#look(order_id);
+    const by = await this.#who((it) => it.action === "order.refund" && it.what === order_id);
+    if (left_minor === 0) return texts.said.stale.allRefunded(by);
+    const meanwhile = money(amount_minor - refunded_minor - left_minor, currency);
+    return texts.said.stale.refunded(meanwhile, by, money(left_minor, currency));
   }
 
   /** " by ben": who did the latest of such actions. */

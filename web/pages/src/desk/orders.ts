@@ -92,7 +92,7 @@ export class Orders extends Part {
             : html`<span class="back">${left === 0 ? texts.orders.allRefunded : nothing}</span>`
         }
       </div>
-      ${isOpen ? this.#form(order, left) : nothing}
+      ${isOpen && left > 0 ? this.#form(order, left) : nothing}
       ${this.note(place)}
     </li>`;
   }
@@ -125,7 +125,7 @@ export class Orders extends Part {
       ${wrong === null ? nothing : html`<p class="note bad">${wrong}</p>`}
       <div class="row">
         <showcart-twice tone="red" label=${texts.orders.go} sure=${texts.orders.sure(money(minor ?? 0, order.currency))} ?disabled=${wrong !== null || this.isBusy(`order:${order.order_id}`)}
-          @showcart-sure=${() => void this.#refund(order, minor ?? 0, left)}></showcart-twice>
+          @showcart-sure=${() => void this.#refund(order, minor ?? 0)}></showcart-twice>
         <button class="button bare" type="button" @click=${() => this.#close(order.order_id)}>${texts.orders.cancel}</button>
       </div>
     </form>`;
@@ -138,14 +138,9 @@ export class Orders extends Part {
     );
   }
 
-  async #refund(order: Order, minor: number, left: number): Promise<void> {
+  async #refund(order: Order, minor: number): Promise<void> {
     const restock = this.renderRoot.querySelector<HTMLInputElement>("input[name=restock]")?.checked === true;
-    const isDone = await this.desk.run(
-      `order:${order.order_id}`,
-      // All of what is left needs no amount, and is then right also if somebody refunded a part meanwhile.
-      () => this.desk.api.refund(order.order_id, minor === left ? { restock } : { amount_minor: minor, restock }),
-      { done: (refund) => texts.orders.sent(money(refund.amount_minor, refund.currency)) },
-    );
+    const isDone = await this.desk.refund(order, minor, restock);
     if (isDone && this.opened === order.order_id) this.#close(order.order_id);
   }
 }

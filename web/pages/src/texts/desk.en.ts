@@ -316,6 +316,12 @@ export const desk = {
       saleOver: "Meanwhile the sale ran out.",
       saleChanged: (cap: string, by: string) =>
         `Meanwhile the sale was changed${by}: ${cap} units. Press again to end it.`,
+      bannerHidden: (by: string) => `Meanwhile the banner was hidden${by}.`,
+      timerStopped: (by: string) => `Meanwhile the timer was stopped${by}.`,
+      timerExtended: (by: string) => `Meanwhile the timer was extended${by}.`,
+      allRefunded: (by: string) => `Meanwhile all of it was refunded${by}.`,
+      refunded: (amount: string, by: string, left: string) =>
+        `Meanwhile ${amount} was refunded${by}: at most ${left} can go back.`,
       saleStarted: "Meanwhile the sale started. Press again to end it.",
     },
     dismiss: (said: string) => `Put away: ${said}`,
