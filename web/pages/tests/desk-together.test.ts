@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { DESKTOP } from "../../testing/browser.js";
 import { Host } from "../../testing/host.js";
 import { air, atDesk, counted, Ears, log, product, sale } from "./desk.scene.js";
-import { setting } from "./scene.js";
+import { offer, setting, viewer } from "./scene.js";
 
 // What hosts do at the same time: who is late is told what happened instead.
 const stage = setting();
@@ -141,6 +141,42 @@ test("a stale press on a sale's end says that its cap was changed, and the next 
     true,
   );
   await context.close();
+});
+
+test("a new cap is the same for who is there and for who comes later, and the log says from what to what", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "recap-1", title: "The lamp", price_minor: 8900, units: 90 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 50 });
+  await host.pin(lamp, 0);
+  for (const buyer of ["ann", "bo"]) await host.buy(buyer, id);
+  const { page, context, complaints } = await atDesk(stage, host.showId, "ben");
+  const early = await viewer(stage, host.showId);
+  await counted(page, id, "left", "48");
+  await offer(early.page, id).waitFor();
+  // What is read over HTTP comes too late: the socket tells it.
+  await context.route("**/sales", (route) => route.abort());
+
+  await host.call("PUT", `/sales/${id}/cap`, { cap: 80 });
+  await sale(page, id).locator("[data-count=left]", { hasText: "78left of 80" }).waitFor();
+  await log(page).getByText("hanna changed cap of The lamp: 50 → 80 units").waitFor();
+  await host.call("PUT", `/sales/${id}/cap`, { cap: 8 });
+  await sale(page, id).locator("[data-count=left]", { hasText: "6left of 8" }).waitFor();
+  await log(page).getByText("hanna changed cap of The lamp: 80 → 8 units").waitFor();
+
+  const late = await viewer(stage, host.showId);
+  const shares = [];
+  for (const { page } of [early, late]) {
+    await offer(page, id).getByText("6 left").waitFor();
+    shares.push(await offer(page, id).locator("showcart-meter").evaluate((it) => (it as HTMLElement & { share: number }).share));
+  }
+  assert.deepEqual(shares, [6 / 8, 6 / 8]);
+  // Who comes to the desk now knows what it became, though not what it was before all of that.
+  const second = await atDesk(stage, host.showId, "mo", { role: "moderator" });
+  await sale(second.page, id).locator("[data-count=left]", { hasText: "6left of 8" }).waitFor();
+  await log(second.page).getByText("hanna changed cap of The lamp: 80 units").waitFor();
+  await log(second.page).getByText("hanna changed cap of The lamp: 80 → 8 units").waitFor();
+  assert.deepEqual([...complaints, ...early.complaints, ...late.complaints], []);
+  for (const it of [context, early.context, late.context, second.context]) await it.close();
 });
 
 test("a late hide, stop, extension and refund say who did it first, not that something went wrong", limit, async () => {

@@ -44,12 +44,14 @@ export function fold(scene: Scene, entry: Entry): Scene {
       return withSale(scene, { ...entry.data, state: "armed", sold_out: false });
     case "sale.started":
       return withSale(scene, { ...entry.data, state: "running", sold_out: false });
+    case "sale.changed":
+      return changeSale(scene, entry.data.sale_id, { cap: entry.data.cap });
     case "sale.ended":
       return { ...scene, sales: without(scene.sales, entry.data.sale_id) };
     case "sale.sold_out":
-      return markSoldOut(scene, entry.data.sale_id, true);
+      return changeSale(scene, entry.data.sale_id, { sold_out: true });
     case "sale.restocked":
-      return markSoldOut(scene, entry.data.sale_id, false);
+      return changeSale(scene, entry.data.sale_id, { sold_out: false });
     default:
       return scene;
   }
@@ -66,7 +68,8 @@ function withSale(scene: Scene, sale: Sale): Scene {
   return { ...scene, sales: { ...scene.sales, [sale.sale_id]: sale } };
 }
 
-function markSoldOut(scene: Scene, saleId: SaleId, soldOut: boolean): Scene {
+/** A sale that is not on screen, or not any more, stays away. */
+function changeSale(scene: Scene, saleId: SaleId, change: Partial<Sale>): Scene {
   const sale = scene.sales[saleId];
-  return sale === undefined ? scene : withSale(scene, { ...sale, sold_out: soldOut });
+  return sale === undefined ? scene : withSale(scene, { ...sale, ...change });
 }

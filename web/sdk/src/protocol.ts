@@ -216,6 +216,8 @@ export interface EntryData {
   "poll.closed": PollResult;
   "sale.armed": SaleOnStage;
   "sale.started": SaleOnStage;
+  /** Another number of units is for sale now. */
+  "sale.changed": { readonly sale_id: SaleId; readonly product_id: ProductId; readonly cap: number };
   "sale.ended": { readonly sale_id: SaleId; readonly product_id: ProductId; readonly reason: EndReason };
   "sale.sold_out": { readonly sale_id: SaleId; readonly product_id: ProductId };
   "sale.restocked": { readonly sale_id: SaleId; readonly product_id: ProductId; readonly left: number };

@@ -30,6 +30,9 @@ test("what an entry does not touch stays the same object", () => {
   const pinned = fold(emptyScene, cases.flatMap((it) => it.entries).find((it) => it.type === "pin.set") as Entry);
   assert.notEqual(pinned, emptyScene);
   assert.equal(pinned.lineup, emptyScene.lineup);
+  const sale_id = "sal_0198f2a4c6d87a3eb1f05a6c7d8e9f31" as const;
+  const gone = { seq: 9, at: 0, type: "sale.changed", data: { sale_id, product_id: "prd_1", cap: 80 } } as const;
+  assert.equal(fold(pinned, gone), pinned, "a sale that has ended");
   const unknown = { seq: 9, at: 0, type: "fireworks.lit", data: {} } as unknown as Entry;
   assert.equal(fold(pinned, unknown), pinned);
 });

@@ -181,15 +181,14 @@ class SaleCard extends Part {
   declare sale: Sale;
 
   protected sources(): readonly Observable<unknown>[] {
-    const { show, sales, notes, busy, role } = this.desk;
-    return [show.gauge(`units:${this.sale.sale_id}`), sales, notes, busy, role];
+    const { show, notes, busy, role } = this.desk;
+    return [show.gauge(`units:${this.sale.sale_id}`), notes, busy, role];
   }
 
   protected override render(): TemplateResult {
     const { desk, sale } = this;
-    const cap = desk.sales.get().get(sale.sale_id)?.cap ?? sale.cap;
     const { left, in_checkout, sold } = desk.show.gauge(`units:${sale.sale_id}`).get() ?? {
-      left: cap,
+      left: sale.cap,
       in_checkout: 0,
       sold: 0,
     };
@@ -202,7 +201,7 @@ class SaleCard extends Part {
         <span class="figures price">${money(sale.price_minor, sale.currency)}</span>
       </div>
       <div class="counts">
-        <p data-count="left"><span class="figures">${count(left)}</span><span class="quiet">${texts.air.left} ${texts.air.cap(count(cap))}</span></p>
+        <p data-count="left"><span class="figures">${count(left)}</span><span class="quiet">${texts.air.left} ${texts.air.cap(count(sale.cap))}</span></p>
         <p data-count="in_checkout"><span class="figures">${count(in_checkout)}</span><span class="quiet">${texts.air.inCheckout}</span></p>
         <p data-count="sold"><span class="figures">${count(sold)}</span><span class="quiet">${texts.air.sold}</span></p>
         <p>${ends === null ? html`<span class="figures">–</span>` : html`<showcart-countdown .until=${ends} .now=${desk.now}></showcart-countdown>`}<span class="quiet">${ends === null ? texts.air.openEnd : sale.state === "armed" ? texts.air.startsIn : texts.air.endsIn}</span></p>

@@ -127,6 +127,8 @@ export class Desk {
 
   /** What ids of things that have left the stage were called, for the log. */
   readonly #names = new Map<string, string>();
+  /** The caps that a sale has had, as far as we have heard of them; the latest last. */
+  readonly #caps = new Map<SaleId, readonly { readonly at: number; readonly cap: number }[]>();
   readonly #readings: Readonly<Record<Part, Reading>>;
   readonly #orders = new Map<OrderId, ListedOrder>();
   #ordersFrom: string | undefined;
@@ -406,9 +408,22 @@ export class Desk {
 
   // ---- Words ---------------------------------------------------------------------------------------------------------
 
-  /** What an action was about, in words. */
-  whatOf({ what }: { readonly what: string }): string {
-    // A sale's new cap comes as "sal_…: 12".
+  /** What an action was about, in words; `at` where its moment is known. */
+  whatOf({ what, at }: { readonly what: string; readonly at?: number }): string {
+    const set = capSet(what);
+    if (set === null) return this.#named(what);
+    const before = at === undefined ? undefined : this.#capBefore(set.sale, at);
+    return texts.log.cap(isolated(this.#named(set.sale)), before === undefined ? null : count(before), count(set.cap));
+  }
+
+  /** From the sale, if we were there; else from who changed it before. */
+  #capBefore(sale: SaleId, at: number): number | undefined {
+    const heard = (this.#caps.get(sale) ?? []).filter((it) => it.at < at).at(-1)?.cap;
+    const done = this.actions.get().find((it) => it.at < at && capSet(it.what)?.sale === sale);
+    return heard ?? (done === undefined ? undefined : capSet(done.what)?.cap);
+  }
+
+  #named(what: string): string {
     return what.replace(
       /^(?:sal|ovl|pol|ord|shw)_[0-9a-f]+/,
       (id) => this.#names.get(id) ?? (id.startsWith("shw_") ? "" : `…${id.slice(-6)}`),
@@ -452,6 +467,9 @@ export class Desk {
         return this.#pollClosed(entry.data);
       case "sale.armed":
       case "sale.started":
+      case "sale.changed":
+        this.#capIs(entry.data.sale_id, entry.at, entry.data.cap);
+        return this.#readings.sales.want();
       case "sale.ended":
       case "sale.sold_out":
       case "sale.restocked":
@@ -472,8 +490,6 @@ export class Desk {
   #acted(action: LatestAction | undefined): void {
     if (action === undefined) return;
     this.#readings.actions.want();
-    // A new cap is told by this alone.
-    if (action.action.startsWith("sale.")) this.#readings.sales.want();
     if (action.action === "video.set")
       void this.at.read().then(
         (it) => this.about.set(it),
@@ -484,13 +500,21 @@ export class Desk {
   #remember(scene: Scene): void {
     for (const { product } of Object.values(scene.lineup)) this.#names.set(product.product_id, fullName(product));
     if (scene.pin !== null) this.#names.set(scene.pin.product.product_id, fullName(scene.pin.product));
-    for (const [id, sale] of Object.entries(scene.sales)) this.#names.set(id, sale.product.title);
+    for (const sale of Object.values(scene.sales)) {
+      this.#names.set(sale.sale_id, sale.product.title);
+      // A snapshot tells of no moment: what it shows is so by now.
+      if (this.#caps.get(sale.sale_id)?.at(-1)?.cap !== sale.cap) this.#capIs(sale.sale_id, this.now(), sale.cap);
+    }
     for (const [id, it] of Object.entries(scene.banners)) this.#names.set(id, it.text);
     for (const [id, it] of Object.entries(scene.timers)) this.#names.set(id, it.label);
     for (const [id, it] of Object.entries(scene.polls)) {
       this.#names.set(id, it.question);
       this.#polls.set(it.poll_id, it);
     }
+  }
+
+  #capIs(sale: SaleId, at: number, cap: number): void {
+    this.#caps.set(sale, [...(this.#caps.get(sale) ?? []).filter((it) => it.at < at), { at, cap }]);
   }
 
   readonly #polls = new Map<PollId, { readonly question: string; readonly choices: readonly string[] }>();
@@ -698,6 +722,12 @@ export class Desk {
     }, ms);
     this.#timers.add(timer);
   }
+}
+
+/** A sale's new cap comes as "sal_…: 12". */
+function capSet(what: string): { readonly sale: SaleId; readonly cap: number } | null {
+  const [, sale, cap] = /^(sal_[0-9a-f]+): (\d+)$/.exec(what) ?? [];
+  return sale === undefined ? null : { sale: sale as SaleId, cap: Number(cap) };
 }
 
 /** The line-up in its order. */

@@ -40,11 +40,14 @@ export class Log extends Part {
 }
 customElements.define("showcart-desk-log", Log);
 
+/** The latest one is told by the socket without its moment. */
+type Deed = Pick<Action, "by" | "action" | "what"> & Partial<Pick<Action, "at">>;
+
 /** The same for ears. */
-export const spoken = (desk: Desk, action: Pick<Action, "by" | "action" | "what">): string =>
+export const spoken = (desk: Desk, action: Deed): string =>
   `${action.by} ${texts.log.actions[action.action] ?? action.action} ${desk.whatOf(action)}`;
 
 /** "hanna pinned The lamp". An action that is newer than this page is told by the server's word. */
-export function sentence(desk: Desk, action: Pick<Action, "by" | "action" | "what">): TemplateResult {
+export function sentence(desk: Desk, action: Deed): TemplateResult {
   return html`<strong><bdi>${action.by}</bdi></strong> <span class="quiet">${texts.log.actions[action.action] ?? action.action}</span> <bdi>${desk.whatOf(action)}</bdi>`;
 }

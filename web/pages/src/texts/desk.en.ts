@@ -208,6 +208,9 @@ export const desk = {
   log: {
     title: "Who did what",
     none: "Nobody did anything yet.",
+    /** `before` is null where nobody remembers it. */
+    cap: (sale: string, before: string | null, now: string) =>
+      before === null ? `${sale}: ${now} units` : `${sale}: ${before} → ${now} units`,
     /** By the server's word for it. */
     actions: {
       "show.start": "started the show",
