@@ -287,6 +287,42 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
   await watching.context.close();
 });
 
+test("the log calls things by their names, also after a reload and when they have left the stage", limit, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "name-1", title: "The lamp", price_minor: 8900 });
+  const id = await host.sale(lamp, { price_minor: 6200, cap: 10 });
+  const order = await host.buy("ann", id);
+  const banner = await host.banner("Free shipping");
+  const timer = await host.timer("Doors close", 600_000);
+  const poll = await host.poll("Which glaze next?", ["Ochre", "Moss"]);
+  const { page, context, complaints } = await atDesk(stage, host.showId, "hanna");
+  await air(page).locator("[data-banner]").waitFor();
+  await host.call("DELETE", `/banners/${String(banner["overlay_id"])}?version=1`);
+  await host.call("POST", `/timers/${String(timer["overlay_id"])}/stop`, {});
+  await host.closePoll(poll);
+  await host.call("POST", `/sales/${id}/end`, {});
+  await host.refund(order);
+  const told = [
+    "hanna hid banner Free shipping",
+    "hanna stopped timer Doors close",
+    "hanna closed poll Which glaze next?",
+    "hanna ended sale of The lamp",
+    "hanna refunded the order of ann",
+  ];
+  for (const words of told) await log(page).getByText(words, { exact: true }).waitFor();
+  await page.reload();
+  for (const words of told) await log(page).getByText(words, { exact: true }).waitFor();
+
+  // Who comes later can be told all but what banners and timers said.
+  const late = await atDesk(stage, host.showId, "mo", { role: "moderator" });
+  for (const words of told.slice(2)) await log(late.page).getByText(words, { exact: true }).waitFor();
+  await log(late.page).getByText("hanna hid banner that is gone", { exact: true }).waitFor();
+  assert.doesNotMatch(await log(late.page).innerText(), /…|_/);
+  assert.deepEqual([...complaints, ...late.complaints], []);
+  await context.close();
+  await late.context.close();
+});
+
 test("a moderator is not offered what a moderator may not do", limit, async () => {
   const host = await Host.open(stage.server);
   const lamp = await host.product({ sku: "mod-1", title: "The lamp", price_minor: 8900 });

@@ -279,6 +279,7 @@ export class ShowApi {
   stopTimer = (timer: OverlayId, version: number): Promise<unknown> =>
     this.#send("POST", `/timers/${timer}/stop`, { version });
 
+  polls = (): Promise<readonly Poll[]> => this.#send("GET", "/polls");
   openPoll = (question: string, choices: readonly string[], duration_ms?: number): Promise<Poll> =>
     this.#send("POST", "/polls", { question, choices, ...(duration_ms === undefined ? {} : { duration_ms }) });
   /** A poll has no version: it can only be closed, and closing it again is refused with what happened. */

@@ -38,6 +38,7 @@ import {
   type Waiting,
 } from "./api.js";
 import { Cell } from "./cell.js";
+import { OverlayNames } from "./names.js";
 import { Reading } from "./reading.js";
 
 /** What is said at the place where somebody pressed. */
@@ -129,6 +130,7 @@ export class Desk {
   readonly #names = new Map<string, string>();
   /** The caps that a sale has had, as far as we have heard of them; the latest last. */
   readonly #caps = new Map<SaleId, readonly { readonly at: number; readonly cap: number }[]>();
+  readonly #overlays: OverlayNames;
   readonly #readings: Readonly<Record<Part, Reading>>;
   readonly #orders = new Map<OrderId, ListedOrder>();
   #ordersFrom: string | undefined;
@@ -140,6 +142,7 @@ export class Desk {
   constructor(api: Api, showId: ShowId) {
     this.api = api;
     this.at = api.at(showId);
+    this.#overlays = new OverlayNames(showId);
     this.show = connect({ server: api.server, showId, token: api.token });
     const reading = (part: Part, soonMs: number, read: () => Promise<void>) => {
       const first = async () => {
@@ -425,9 +428,15 @@ export class Desk {
 
   #named(what: string): string {
     return what.replace(
-      /^(?:sal|ovl|pol|ord|shw)_[0-9a-f]+/,
-      (id) => this.#names.get(id) ?? (id.startsWith("shw_") ? "" : `…${id.slice(-6)}`),
+      /^(?:sal|ovl|pol|ord|hld|shw)_[0-9a-f]+/,
+      (id) => this.#names.get(id) ?? this.#overlays.nameOf(id) ?? this.#saleNamed(id) ?? texts.log.unnamed[id.slice(0, 3)] ?? "",
     );
+  }
+
+  /** One that has left the stage is known by what it sold. */
+  #saleNamed(id: string): string | undefined {
+    const sale = this.sales.get().get(id as SaleId);
+    return sale === undefined ? undefined : this.show.scene.get()?.lineup[sale.product_id]?.product.title;
   }
 
   nameOf(product: ProductId): string {
@@ -505,8 +514,8 @@ export class Desk {
       // A snapshot tells of no moment: what it shows is so by now.
       if (this.#caps.get(sale.sale_id)?.at(-1)?.cap !== sale.cap) this.#capIs(sale.sale_id, this.now(), sale.cap);
     }
-    for (const [id, it] of Object.entries(scene.banners)) this.#names.set(id, it.text);
-    for (const [id, it] of Object.entries(scene.timers)) this.#names.set(id, it.label);
+    for (const it of Object.values(scene.banners)) this.#overlays.know(it.overlay_id, it.text);
+    for (const it of Object.values(scene.timers)) this.#overlays.know(it.overlay_id, it.label);
     for (const [id, it] of Object.entries(scene.polls)) {
       this.#names.set(id, it.question);
       this.#polls.set(it.poll_id, it);
@@ -610,7 +619,10 @@ export class Desk {
   }
 
   async #readActions(): Promise<void> {
-    this.actions.set((await this.at.actions(ACTIONS_MAX)).items);
+    const { items } = await this.at.actions(ACTIONS_MAX);
+    if (items.some(({ what }) => what.startsWith("pol_") && !this.#names.has(what)))
+      for (const poll of await this.at.polls()) this.#names.set(poll.poll_id, poll.question);
+    this.actions.set(items);
   }
 
   async #readWaiting(): Promise<void> {
@@ -695,7 +707,8 @@ export class Desk {
     this.#telling = true;
     this.#later(50, () => {
       this.#telling = false;
-      for (const { order } of this.#orders.values()) this.#names.set(order.order_id, order.buyer);
+      for (const { order } of this.#orders.values())
+        for (const id of [order.order_id, order.hold_id]) this.#names.set(id, order.buyer);
       const all = [...this.#orders.values()].filter(
         ({ order }) => order.state === "paid" || order.state === "unfulfilled",
       );

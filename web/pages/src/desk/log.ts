@@ -24,7 +24,7 @@ export class Log extends Part {
 
   protected sources(): readonly Observable<unknown>[] {
     // They bring the names of things.
-    return [this.desk.actions, this.desk.hasRead, this.desk.show.scene, this.desk.orders];
+    return [this.desk.actions, this.desk.hasRead, this.desk.show.scene, this.desk.sales, this.desk.orders];
   }
 
   protected override render(): TemplateResult {

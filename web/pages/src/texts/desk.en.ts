@@ -211,6 +211,14 @@ export const desk = {
     /** `before` is null where nobody remembers it. */
     cap: (sale: string, before: string | null, now: string) =>
       before === null ? `${sale}: ${now} units` : `${sale}: ${before} → ${now} units`,
+    /** What has left the stage before this page could see it, by the first letters of its id. */
+    unnamed: {
+      ovl: "that is gone",
+      sal: "a product",
+      pol: "that is closed",
+      ord: "a buyer",
+      hld: "a buyer",
+    } as Readonly<Record<string, string>>,
     /** By the server's word for it. */
     actions: {
       "show.start": "started the show",
