@@ -22,6 +22,7 @@ export class Poll extends LitElement {
     voted: { attribute: false },
     said: { state: true },
     asking: { state: true },
+    isLate: { state: true },
   };
   declare room: Room;
   declare poll: OpenPoll;
@@ -32,6 +33,8 @@ export class Poll extends LitElement {
   declare said: string | null;
   /** The choice whose vote is on its way. */
   declare asking: number | null;
+  /** A tap was refused because the poll has closed: the picture has yet to show it. */
+  declare isLate: boolean;
   readonly #tally = new Follow<Tally | undefined>(this);
 
   static override styles = [
@@ -82,13 +85,15 @@ export class Poll extends LitElement {
     this.voted = undefined;
     this.said = null;
     this.asking = null;
+    this.isLate = false;
   }
 
   protected override render(): TemplateResult {
     const { poll, room, result } = this;
     const live = this.#tally.to(poll.poll_id, () => room.show.gauge(`poll:${poll.poll_id}`));
     const tally: Tally = result ?? live ?? { counts: [], total: 0 };
-    const showsBars = result !== null || this.voted !== undefined || room.role === "guest" || room.role === "host";
+    const isOver = this.#isOver();
+    const showsBars = result !== null || isOver || this.voted !== undefined || room.role === "guest" || room.role === "host";
     return html`<section class=${poll.choices.length >= MANY ? "many" : ""} data-poll=${poll.poll_id} aria-label=${texts.poll.region}>
       <header>
         <h3 dir="auto">${untwisted(poll.question)}</h3>
@@ -97,27 +102,45 @@ export class Poll extends LitElement {
             ? html`<button class="button icon bare dismiss" aria-label=${texts.poll.dismiss} @click=${() => this.dispatchEvent(new Event("showcart-dismiss"))}>${icons.close}</button>`
             : poll.ends_at === null
               ? nothing
-              : html`<span class="time"><span class="spoken">${texts.poll.closesIn}</span><showcart-countdown .until=${poll.ends_at} .now=${room.now}></showcart-countdown></span>`
+              : html`<span class="time"><span class="spoken">${texts.poll.closesIn}</span><showcart-countdown .until=${poll.ends_at} .now=${room.now} @showcart-over=${() => this.#ended()}></showcart-countdown></span>`
         }
       </header>
       <ol>
-        ${poll.choices.map((choice, index) => this.#choice(choice, index, tally, showsBars))}
+        ${poll.choices.map((choice, index) => this.#choice(choice, index, tally, showsBars, isOver))}
       </ol>
       <footer>
         <span class="figures">${texts.poll.votes(tally.total, count(tally.total))}</span>
-        <span class=${result === null ? "" : "verdict"}>${result === null ? (this.said ?? nothing) : verdict(poll, result)}</span>
+        <span class=${result === null ? "" : "verdict"}>${result !== null ? verdict(poll, result) : (this.said ?? (isOver ? texts.poll.closing : nothing))}</span>
       </footer>
     </section>`;
   }
 
-  #choice(choice: string, index: number, { counts, total }: Tally, showsBars: boolean): TemplateResult {
+  /** It takes no votes any more, and its result has yet to come: with a late picture that is some seconds away. */
+  #isOver(): boolean {
+    const { ends_at } = this.poll;
+    return this.result === null && (this.isLate || (ends_at !== null && ends_at <= this.room.now()));
+  }
+
+  /** What was said about votes is about those that could still be given. */
+  #ended(): void {
+    this.said = null;
+    this.requestUpdate();
+  }
+
+  #choice(
+    choice: string,
+    index: number,
+    { counts, total }: Tally,
+    showsBars: boolean,
+    isOver: boolean,
+  ): TemplateResult {
     const isMine = (this.asking ?? this.voted) === index;
     const share = total === 0 ? 0 : (counts[index] ?? 0) / total;
     const hasWon = this.result?.winner === index;
     const inside = html`<span class="name">${isMine ? html`${icons.check}<span class="spoken">${texts.poll.yours}: </span>` : nothing}<span dir="auto">${untwisted(choice)}</span></span>
       ${showsBars ? html`<span class="share figures">${percent(share)}</span><showcart-meter .share=${share} .tone=${hasWon ? "money" : "ink"}></showcart-meter>` : nothing}`;
     if (this.result !== null) return html`<li><div class="choice ${hasWon ? "won" : ""}">${inside}</div></li>`;
-    const isDead = this.voted !== undefined || this.asking !== null;
+    const isDead = isOver || this.voted !== undefined || this.asking !== null;
     return html`<li>
       <button class="choice ${isMine ? "mine" : ""}" aria-pressed=${isMine} aria-disabled=${isDead} @click=${() => isDead || void this.#vote(index)}>${inside}</button>
     </li>`;
@@ -131,6 +154,7 @@ export class Poll extends LitElement {
     } catch (error) {
       const code = error instanceof Error && "code" in error ? error.code : null;
       if (code === "guests_may_not_vote") this.room.signIn("vote");
+      this.isLate = code === "poll_closed";
       this.said =
         code === "guests_may_not_vote"
           ? texts.poll.guests
