@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Page } from "playwright-core";
-import { DESKTOP, PHONE, SMALL } from "../../testing/browser.js";
+import { DESKTOP, PHONE, SMALL, type Watched } from "../../testing/browser.js";
 import { Host } from "../../testing/host.js";
 import { listen, offer, setting, viewer } from "./scene.js";
 
@@ -208,6 +208,82 @@ test("a poll of six choices leaves room on a small phone: what is announced, and
   await page.getByRole("button", { name: "Pay with a good card" }).waitFor();
   assert.deepEqual(complaints, []);
   await context.close();
+});
+
+test("on a small phone with everything on stage, what is pinned can be bought without scrolling", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "crowd-1", title: "Ridge table lamp", variant: "Ochre", price_minor: 8900 });
+  const jug = await host.product({ sku: "crowd-2", title: "Stoneware jug, two litres", price_minor: 4200 });
+  const pinned = await host.sale(lamp, { price_minor: 6200, cap: 40, duration_ms: 312_000 });
+  const beside = await host.sale(jug, { percent_off: 30, cap: 10 });
+  await host.banner("Free shipping to Ireland tonight");
+  await host.timer("Doors close", 600_000);
+  await host.poll("Which glaze shall we make next?", ["Ochre", "Moss", "Slate"]);
+  const options = { ...SMALL, viewport: { width: 320, height: 568 }, reducedMotion: "reduce" as const };
+  const { page, context, complaints } = await viewer(stage, host.showId, { subject: "crowd", options });
+  /** Whether a finger would meet the middle of its button. */
+  const isInSight = async (sale: string) => {
+    const button = offer(page, sale).getByRole("button", { name: /^Buy/ });
+    await button.waitFor();
+    const box = await button.boundingBox();
+    assert.ok(box !== null);
+    return button.evaluate(
+      (it, [x, y]) => it.contains((it.getRootNode() as ShadowRoot).elementFromPoint(x, y)),
+      [box.x + box.width / 2, box.y + box.height / 2] as const,
+    );
+  };
+  assert.ok(await isInSight(pinned), "without a pin, the first sale");
+  await host.pin(lamp, 0);
+  await page.locator("showcart-offer.pinned").waitFor();
+  assert.ok(await isInSight(pinned), "the pinned sale");
+  // The rest is reached by scrolling, and hides nothing then.
+  await page.getByRole("button", { name: "Slate" }).click();
+  await offer(page, beside).scrollIntoViewIfNeeded();
+  assert.ok(await isInSight(beside), "the sale beside it");
+  assert.ok(await isInSight(pinned), "the pinned sale, while the rest is scrolled");
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test("without a picture the title is read whole or not at all", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server, { title: "Autumn lamps, live from the workshop" });
+  const lamp = await host.product({ sku: "title-1", title: "Ridge table lamp", price_minor: 8900 });
+  const jug = await host.product({ sku: "title-2", title: "Stoneware jug", price_minor: 4200 });
+  const widths = [SMALL, PHONE, DESKTOP].map((it) => ({ ...it, reducedMotion: "reduce" as const }));
+  const pages: Watched[] = [];
+  for (const options of widths) pages.push(await viewer(stage, host.showId, { options }));
+  /** How the title stands to what is on screen. */
+  const title = ({ page }: Watched) =>
+    page.locator(".headline").evaluate((headline) => {
+      const root = headline.getRootNode() as ShadowRoot;
+      const now = root.querySelector(".now")?.getBoundingClientRect();
+      const { bottom, right } = headline.querySelector("h1")?.getBoundingClientRect() ?? { bottom: 0, right: 0 };
+      const isSeen = Number(getComputedStyle(headline).opacity) > 0;
+      return { isSeen, isCovered: now !== undefined && bottom > now.top + 0.5 && right > now.left };
+    });
+  const look = async () => Promise.all(pages.map(title));
+  for (const it of await look()) assert.deepEqual(it, { isSeen: true, isCovered: false });
+  await host.pin(lamp, 0);
+  await host.sale(lamp, { price_minor: 6200, cap: 40, duration_ms: 312_000 });
+  await host.timer("Doors close", 600_000);
+  await host.poll("Which glaze shall we make next?", ["Ochre", "Moss", "Slate"]);
+  await host.sale(jug, { percent_off: 30, cap: 10 });
+  await host.banner("Free shipping to Ireland tonight");
+  for (const { page } of pages) {
+    await page.locator(".banner").waitFor();
+    await page.waitForFunction(() => {
+      const root = document.querySelector("showcart-show")?.shadowRoot;
+      const [headline, now] = [root?.querySelector(".headline"), root?.querySelector(".now")];
+      if (headline == null || now == null) return false;
+      const [title, cards] = [headline.getBoundingClientRect(), now.getBoundingClientRect()];
+      return getComputedStyle(headline).opacity === "0" || title.bottom <= cards.top || title.right <= cards.left;
+    });
+  }
+  assert.deepEqual(
+    (await look()).map((it) => it.isSeen),
+    [false, true, true],
+  );
+  for (const { context } of pages) await context.close();
 });
 
 test("a large amount and a long name are not cut while they enter", { timeout: 60_000 }, async () => {

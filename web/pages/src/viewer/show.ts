@@ -34,6 +34,8 @@ import type { Video } from "./video.js";
 
 /** From this width on, the line-up stands beside the video. */
 const WIDE_PX = 860;
+/** On less height than this, what is pinned makes itself small for what else is on screen. */
+const SHORT_PX = 640;
 /** A result stays so long. */
 const RESULT_MS = 15_000;
 /** A word to the viewer, such as "Order confirmed", stays so long. */
@@ -58,6 +60,7 @@ export class ShowcartShow extends LitElement {
     video: {},
     theme: { reflect: true },
     layout: { reflect: true },
+    isShort: { state: true },
   };
   static override styles = [tokens, base, controls, styles];
 
@@ -70,6 +73,7 @@ export class ShowcartShow extends LitElement {
   socket: Environment["socket"] | null = null;
   /** By our own width, not the window's: a shop may give us a column. */
   declare layout: "narrow" | "wide";
+  declare isShort: boolean;
 
   #live: Show | null = null;
   #room: Room | null = null;
@@ -97,6 +101,7 @@ export class ShowcartShow extends LitElement {
     if (region !== null) region.textContent = text;
   });
   readonly #resized = new ResizeObserver(() => this.#measure());
+  #watched: Element | null = null;
 
   constructor() {
     super();
@@ -107,6 +112,7 @@ export class ShowcartShow extends LitElement {
     this.video = null;
     this.theme = null;
     this.layout = "narrow";
+    this.isShort = false;
   }
 
   override connectedCallback(): void {
@@ -122,6 +128,7 @@ export class ShowcartShow extends LitElement {
 
   override disconnectedCallback(): void {
     this.#resized.disconnect();
+    this.#watched = null;
     this.#shut();
     super.disconnectedCallback();
   }
@@ -131,9 +138,19 @@ export class ShowcartShow extends LitElement {
   }
 
   protected override updated(): void {
+    this.#watchRoom();
     const dialog = this.#dialog("checkout");
     // A step that goes takes its focused button along: the sheet's heading gets the focus, and tells where we are.
     if (dialog?.open === true && this.shadowRoot?.activeElement === null) dialog.querySelector("h2")?.focus();
+  }
+
+  /** What is on screen comes with the first scene, and takes its room from the title. */
+  #watchRoom(): void {
+    const now = this.renderRoot.querySelector(".now");
+    if (now === this.#watched) return;
+    if (this.#watched !== null) this.#resized.unobserve(this.#watched);
+    if (now !== null) this.#resized.observe(now);
+    this.#watched = now;
   }
 
   // ---- What we hear ------------------------------------------------------------------------------------------------
@@ -400,8 +417,23 @@ export class ShowcartShow extends LitElement {
     // What is announced stays readable above what is on screen.
     const [app, top] = [this.renderRoot.querySelector<HTMLElement>(".app"), this.renderRoot.querySelector(".top")];
     if (app !== null && top !== null) app.style.setProperty("--top", `${Math.ceil(top.getBoundingClientRect().height)}px`);
-    this.layout = this.getBoundingClientRect().width >= WIDE_PX ? "wide" : "narrow";
+    const { width, height } = this.getBoundingClientRect();
+    this.layout = width >= WIDE_PX ? "wide" : "narrow";
+    this.isShort = this.layout === "narrow" && height < SHORT_PX;
+    this.#fitHeadline();
     if (this.layout === "wide") this.#dialog("lineup")?.close();
+  }
+
+  /** The title is read whole or not at all: small where it would be covered, and then not at all. */
+  #fitHeadline(): void {
+    const headline = this.renderRoot.querySelector<HTMLElement>(".headline");
+    const [stage, now] = [this.renderRoot.querySelector(".stage"), this.renderRoot.querySelector(".now")];
+    if (headline === null || stage === null || now === null) return;
+    const end = this.layout === "wide" ? stage.getBoundingClientRect().bottom : now.getBoundingClientRect().top;
+    for (const fit of ["large", "small", "none"]) {
+      headline.dataset["fit"] = fit;
+      if (headline.getBoundingClientRect().bottom <= end) return;
+    }
   }
 
   #changed(): void {
@@ -444,7 +476,7 @@ export class ShowcartShow extends LitElement {
           room === null || scene === null
             ? nothing
             : html`<div class="now ${this.#entrance === null && !this.#isSettling ? "" : "entering"}">
-                ${onScreen(scene, room, { isWide, entering: this.#entrance?.version ?? null, closed: this.#closed, dismiss: () => this.#pollClosed(null) })}
+                ${onScreen(scene, room, { isWide, isShort: this.isShort, entering: this.#entrance?.version ?? null, closed: this.#closed, dismiss: () => this.#pollClosed(null) })}
               </div>
               ${isWide ? html`<div class="rail"><section class="list" aria-labelledby="lineup-title"><h2 id="lineup-title">${texts.lineup.title}</h2>${lineup(scene, room)}</section></div>` : bar(scene, room, () => this.#dialog("lineup")?.showModal())}`
         }

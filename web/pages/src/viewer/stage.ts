@@ -1,4 +1,4 @@
-import type { Banner, ConnectionState, Poll, PollResult, Scene } from "@showcart/sdk";
+import type { Banner, ConnectionState, Poll, PollResult, Sale, Scene } from "@showcart/sdk";
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { untwisted } from "../design/bidi.js";
@@ -7,7 +7,7 @@ import { count, shortCount } from "../design/format.js";
 import { texts } from "../texts/en.js";
 import type { Refusal } from "./allowed.js";
 import { icons } from "./icons.js";
-import { saleOf } from "./offer.js";
+import { type Offer, saleOf } from "./offer.js";
 import "./poll.js";
 import type { Room } from "./room.js";
 import { orders } from "./sheets.js";
@@ -38,6 +38,8 @@ export interface TopOptions {
 
 export interface OnScreenOptions {
   readonly isWide: boolean;
+  /** There is room for a few things only. */
+  readonly isShort: boolean;
   /** The version of the pin that is entering. */
   readonly entering: number | null;
   readonly closed: Closed | null;
@@ -118,45 +120,63 @@ export function headline(scene: Scene, hasVideo: boolean): TemplateResult | type
   return html`<div class="headline"><h1 dir="auto">${head}</h1><p>${text}</p></div>`;
 }
 
-/** What is on screen now: polls, sales, what is pinned. */
-export function onScreen(scene: Scene, room: Room, { isWide, entering, closed, dismiss }: OnScreenOptions): TemplateResult {
+/**
+ * What is on screen now: polls, sales, what is pinned. Where it needs more room than there is, all scrolls but what can be bought:
+ * the pinned product, else the first sale.
+ */
+export function onScreen(scene: Scene, room: Room, { isWide, isShort, entering, closed, dismiss }: OnScreenOptions): TemplateResult {
   const { pin } = scene;
   const pinnedSale = pin === null ? null : saleOf(scene, pin.product.product_id);
-  const sales = Object.values(scene.sales).filter((it) => it.sale_id !== pinnedSale?.sale_id);
+  const [sales, first] = salesBeside(scene, pinnedSale);
   const polls: Poll[] = Object.values(scene.polls);
   const votes = room.show.mine.get()?.votes ?? {};
   const isEntering = pin !== null && entering === pin.version;
-  return html`
+  const result = closed === null || scene.polls[closed.poll.poll_id] !== undefined ? null : closed;
+  const hasOthers = polls.length + sales.length > 0 || result !== null;
+  const isCrowded = isShort && hasOthers;
+  const saleTag = (it: Sale, look: Offer["look"]) =>
+    html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${look} .revision=${room.revision}></showcart-offer>`;
+  const others = html`<div class="others">
     ${repeat(
       polls,
       (it) => it.poll_id,
       (it) => html`<showcart-poll .room=${room} .poll=${it} .voted=${votes[it.poll_id]}></showcart-poll>`,
     )}
     ${
-      closed === null || scene.polls[closed.poll.poll_id] !== undefined
+      result === null
         ? nothing
-        : html`<showcart-poll .room=${room} .poll=${closed.poll} .result=${closed.result} .voted=${votes[closed.poll.poll_id]} @showcart-dismiss=${dismiss}></showcart-poll>`
+        : html`<showcart-poll .room=${room} .poll=${result.poll} .result=${result.result} .voted=${votes[result.poll.poll_id]} @showcart-dismiss=${dismiss}></showcart-poll>`
     }
     ${repeat(
       sales,
       (it) => it.sale_id,
-      (it) =>
-        html`<showcart-offer .room=${room} .product=${it.product} .sale=${it} .look=${isWide || pin === null ? "tag" : "mini"} .revision=${room.revision}></showcart-offer>`,
+      (it) => saleTag(it, isWide ? "tag" : "mini"),
     )}
+    </div>`;
+  return html`
+    ${hasOthers ? others : nothing}
     ${
       pin === null
-        ? nothing
+        ? first === null
+          ? nothing
+          : saleTag(first, isCrowded ? "mini" : "tag")
         : html`<showcart-offer
           class="pinned ${isEntering ? "entrance" : ""}"
           .room=${room}
           .product=${{ ...pin.product, price_minor: scene.lineup[pin.product.product_id]?.product.price_minor ?? pin.product.price_minor }}
           .sale=${pinnedSale}
-          .look=${isEntering ? "entrance" : "tag"}
+          .look=${isEntering ? "entrance" : isCrowded ? "mini" : "tag"}
           .revision=${room.revision}
         ></showcart-offer>`
     }
-    ${pin === null && sales.length === 0 && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
+    ${pin === null && first === null && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
     ${isWide ? orders(scene, room) : nothing}`;
+}
+
+/** The sales that are not the pinned product's; without a pin, the first of them by itself. */
+function salesBeside({ pin, sales }: Scene, pinned: Sale | null): readonly [beside: readonly Sale[], first: Sale | null] {
+  const all = Object.values(sales).filter((it) => it.sale_id !== pinned?.sale_id);
+  return pin === null ? [all.slice(1), all[0] ?? null] : [all, null];
 }
 
 /** On narrow screens: the way to the line-up, and to what is reserved. */
