@@ -72,6 +72,9 @@ test(
         if (await things.isVisible()) {
           const cut = await things.evaluate((it) => [it.scrollWidth - it.clientWidth, getComputedStyle(it).textOverflow]);
           assert.deepEqual(cut, [0, "clip"]);
+          // A long name is lines, not a tower of letters.
+          const who = await page.locator("showcart-desk-orders .who").first().boundingBox();
+          assert.ok(who !== null && who.width >= 190 && who.height <= 120, JSON.stringify(who));
         }
         assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
       }

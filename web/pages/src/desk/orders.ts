@@ -12,6 +12,9 @@ import { Part } from "./part.js";
 import "./twice.js";
 import type { Twice } from "./twice.js";
 
+/** A longer name has no room between the time and the amount. */
+const NAME_MAX = 12;
+
 /** Orders as they come, the latest first; the one that is opened can be refunded. */
 export class Orders extends Part {
   static override properties = { opened: { state: true }, amount: { state: true } };
@@ -28,6 +31,13 @@ export class Orders extends Part {
       .who, .things { min-width: 0; overflow-wrap: anywhere; }
       /* Whole, however long: what is packed is read from it. */
       .things { grid-area: 2 / 2 / 3 / 4; }
+      /* A name that would be a tower of letters beside the amount has a line of its own. */
+      .head.long { grid-template-columns: auto minmax(0, 1fr) 76px; row-gap: 2px; }
+      .head.long > :is(.who, .things) { grid-column: 1 / 3; }
+      .head.long > .who { grid-row: 2; }
+      .head.long > .things { grid-row: 3; }
+      .head.long > .amount { justify-self: end; }
+      .head.long > :last-child { grid-area: 1 / 3 / 4 / 4; }
       .buyer { font-weight: 700; }
       .badge { min-height: 20px; padding: 0 6px; font-size: 0.75rem; }
       time { color: var(--sc-quiet); font-variant-numeric: tabular-nums; }
@@ -75,8 +85,9 @@ export class Orders extends Part {
     const things = order.lines
       .map((it) => texts.orders.line(count(it.quantity), isolated(desk.nameOf(it.product_id))))
       .join(", ");
+    const isLong = order.buyer.length > NAME_MAX;
     return html`<li class=${isOpen ? "open" : ""} data-order=${order.order_id}>
-      <div class="head">
+      <div class="head ${isLong ? "long" : ""}">
         <time>${timeOfDay(order.paid_at ?? order.created_at)}</time>
         <p class="who"><bdi class="buyer">${order.buyer}</bdi>
           ${order.state === "unfulfilled" ? html`<span class="badge off">${texts.orders.states.unfulfilled}</span>` : nothing}
