@@ -279,6 +279,15 @@ test("the red switch ends every sale and takes the pin off: a second press, or t
   await page.keyboard.press("x");
   await over(running);
 
+  // In the log it is one line, which opens.
+  const deed = log(page).locator("details").first();
+  await deed.getByText("hanna ended 2 sales, took off The lamp, set units of 2 products").waitFor();
+  assert.equal(await deed.getByText("set units of The vase: 0").isVisible(), false);
+  await page.locator("[data-latest]", { hasText: "set units of 2 products" }).waitFor();
+  await deed.locator("summary").click();
+  for (const words of ["ended sale of The lamp", "ended sale of The vase", "took off The lamp", "set units of The lamp: 0", "set units of The vase: 0"])
+    await deed.getByText(`hanna ${words}`, { exact: true }).waitFor();
+
   running = await begin();
   await page.keyboard.down("x");
   await over(running);

@@ -9,7 +9,7 @@ import { desk as texts } from "../texts/desk.en.js";
 import type { WaitingHold } from "./api.js";
 import { type Desk, STEP_MS, type Trouble } from "./desk.js";
 import { parts } from "./desk.styles.js";
-import { sentence } from "./log.js";
+import { inOneGo, sentence } from "./log.js";
 import { Part } from "./part.js";
 import "./twice.js";
 
@@ -103,7 +103,7 @@ export class SignalLine extends Part {
 
   protected override render(): TemplateResult {
     const found = problems(this.desk);
-    const latest = this.desk.actions.get()[0];
+    const [latest] = inOneGo(this.desk.actions.get());
     return html`<div class="line" role="group" aria-label=${texts.problems.title}>
       ${repeat(
         found,
@@ -111,7 +111,7 @@ export class SignalLine extends Part {
         (it) =>
           html`<button class=${it.tone} data-problem=${it.id} @click=${() => this.dispatchEvent(new Event("showcart-problems", { bubbles: true, composed: true }))}>${it.text}</button>`,
       )}
-      ${found.length > 0 || latest === undefined ? nothing : html`<p data-latest><time>${timeOfDay(latest.at)}</time> ${sentence(this.desk, latest)}</p>`}
+      ${found.length > 0 || latest === undefined ? nothing : html`<p data-latest><time>${timeOfDay(latest[0].at)}</time> ${sentence(this.desk, latest)}</p>`}
       ${found.length === 0 && latest === undefined && this.desk.show.connection.get().status !== "open" ? html`<p class="quiet">${texts.problems.connecting}</p>` : nothing}
     </div>`;
   }

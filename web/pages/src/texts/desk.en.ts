@@ -211,6 +211,8 @@ export const desk = {
     /** `before` is null where nobody remembers it. */
     cap: (sale: string, before: string | null, now: string) =>
       before === null ? `${sale}: ${now} units` : `${sale}: ${before} → ${now} units`,
+    endedSales: (formatted: string) => `ended ${formatted} sales`,
+    setUnits: (formatted: string) => `set units of ${formatted} products`,
     /** What has left the stage before this page could see it, by the first letters of its id. */
     unnamed: {
       ovl: "that is gone",
