@@ -7,7 +7,7 @@ import { csv } from "../src/dashboard/csv.js";
 import { isolated } from "../src/design/bidi.js";
 import { amount, decimals, decimalText, roundAmount } from "../src/design/money.js";
 import { type Act, bands, lay, type Place } from "../src/dashboard/stage.js";
-import { columns, figures, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
+import { columns, figures, gmvRates, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";
 
 test("amounts become decimal texts exactly, by the decimals of ISO 4217", () => {
@@ -113,6 +113,13 @@ test("money per minute is that of the minute before, also where nobody watched, 
   assert.deepEqual([viewers[10], viewers[11]], [1, null]);
   const late = new Points(1_000, [point(0, { viewers: 7 }), point(2_000, { viewers: 8 }), point(9_000)]);
   assert.deepEqual(columns(late, 0, 4_000).viewers, [7, 7, 8, null]);
+});
+
+test("where a window begins in the midst of a show, the rate of its first minute is not known", () => {
+  const points = new Points(10_000, Array.from({ length: 9 }, (_, index) => point(1_000_000 + index * 10_000, { gmv_minor: 5_000 + index * 100 })));
+  const rates = (startedAt: number) => gmvRates(points, 1_000_000, 1_090_000, startedAt);
+  assert.deepEqual(rates(0), [null, null, null, null, null, null, 600, 600, 600]);
+  assert.deepEqual(rates(990_000).slice(0, 2), [5_000, 5_100]);
 });
 
 test("a show that nobody has seen yet has figures", () => {

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import type { Page } from "playwright-core";
-import { DESKTOP, PHONE, SMALL, visit } from "../../testing/browser.js";
+import { address, DESKTOP, PHONE, SMALL, visit } from "../../testing/browser.js";
 import { call, Host } from "../../testing/host.js";
 import type { Point, TimelineAnswer } from "../src/dashboard/api.js";
 import { decimalText } from "../src/design/money.js";
@@ -40,6 +40,31 @@ test("the dashboard is at most 60 kB", async () => {
   const all = sizes.reduce((sum, { size }) => sum + size, 0);
   console.log(`dashboard: ${all} bytes of gzip (${sizes.map((it) => `${it.name} ${it.size}`).join(", ")})`);
   assert.ok(all <= PAGE_MAX, `${all} bytes`);
+});
+
+test("the desk and the dashboard mean the same by GMV per minute: what was paid for in 60 s, before refunds", { timeout: 90_000 }, async () => {
+  const { browser, server } = stage;
+  const host = await Host.open(server);
+  const lamp = await host.product({ sku: "rate-1", title: "The lamp", price_minor: 8900 });
+  const sale = await host.sale(lamp, { price_minor: 6200, cap: 5 });
+  const dashboard = await signedIn(browser, server, host);
+  const words = { show: host.showId, token: host.token };
+  const panel = await visit(browser, address(server.url, "/desk", words), DESKTOP);
+  const rate = panel.page.locator("[data-figure=gmv] figcaption .figures");
+  const both = async (amount: string) => {
+    await rate.getByText(`€${amount}.00`, { exact: true }).waitFor();
+    await figure(dashboard.page, "minute", `€${amount}`).waitFor();
+  };
+  await both("0");
+  const order = await host.buy("ann", sale);
+  await both("62");
+  await host.refund(order, 3000);
+  await panel.page.locator("[data-number=gmv]", { hasText: "€32.00" }).waitFor();
+  await host.buy("bo", sale);
+  await both("124");
+  assert.deepEqual([...dashboard.complaints, ...panel.complaints], []);
+  await dashboard.context.close();
+  await panel.context.close();
 });
 
 test("viewers and a purchase are seen within two seconds, and what is on stage is marked", { timeout: 90_000 }, async () => {

@@ -431,9 +431,10 @@ test("problems show themselves, and units that wait for the provider can be free
     freed = route.request().url();
     return route.fulfill({ headers, json: {} });
   });
+  const at = Math.floor(Date.now() / 10_000) * 10_000;
   await context.route("**/timeline?*", (route) => {
     const point = {
-      at: Date.now(),
+      at,
       viewers: 30,
       viewers_behind: 4,
       granted: 0,

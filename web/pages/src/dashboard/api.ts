@@ -110,6 +110,23 @@ export interface Answer<T> {
 const TIMEOUT_MS = 15_000;
 const SHOWS_MAX_PAGES = 10;
 
+/** A time line from a moment on, in as many answers as it takes. */
+export async function whole(ask: (from: number) => Promise<TimelineAnswer>, from: number): Promise<TimelineAnswer> {
+  const first = await ask(from);
+  const points = new Map(first.points.map((it) => [it.at, it]));
+  let { more } = first;
+  let last = first.points.at(-1)?.at;
+  while (more && last !== undefined) {
+    const next = await ask(last);
+    for (const point of next.points) points.set(point.at, point);
+    const reached = next.points.at(-1)?.at;
+    // One step that fills a whole answer would otherwise be asked for for ever.
+    more = next.more && reached !== undefined && reached > last;
+    last = reached;
+  }
+  return { ...first, points: [...points.values()], more: false };
+}
+
 export class Api {
   readonly #token: string;
 
@@ -141,18 +158,8 @@ export class Api {
   /** Everything from a moment on, in as many answers as it takes. */
   async wholeTimeline(show: string, from: number, stepMs: number): Promise<Answer<TimelineAnswer>> {
     const first = await this.timeline(show, from, stepMs);
-    const points = new Map(first.body.points.map((it) => [it.at, it]));
-    let { more } = first.body;
-    let last = first.body.points.at(-1)?.at;
-    while (more && last !== undefined) {
-      const next = (await this.timeline(show, last, stepMs)).body;
-      for (const point of next.points) points.set(point.at, point);
-      const reached = next.points.at(-1)?.at;
-      // One step that fills a whole answer would otherwise be asked for for ever.
-      more = next.more && reached !== undefined && reached > last;
-      last = reached;
-    }
-    return { ...first, body: { ...first.body, points: [...points.values()], more: false } };
+    const ask = async (it: number) => (it === from ? first : await this.timeline(show, it, stepMs)).body;
+    return { ...first, body: await whole(ask, from) };
   }
 
   async sales(show: string): Promise<readonly Sale[]> {

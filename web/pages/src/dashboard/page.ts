@@ -446,8 +446,8 @@ export class Dashboard {
     const isOver = timeline.state === "ended";
     const requests = seen.granted + seen.refused + seen.failed;
     const share = (part: number, whole: number) => percent(Math.round((part / whole) * 100) / 100);
-    const figure = (id: string, name: string, value: string, beside: string) =>
-      html`<div class="figure" id=${`figure-${id}`}><dt>${name}</dt><dd><strong class="figures">${value}</strong><span class="quiet">${beside}</span></dd></div>`;
+    const figure = (id: string, name: string, value: string, beside: string, meaning = "") =>
+      html`<div class="figure" id=${`figure-${id}`} title=${meaning === "" ? nothing : meaning}><dt>${name}</dt><dd><strong class="figures">${value}</strong><span class="quiet">${beside}</span></dd></div>`;
     const most = seen.peak.viewers === 0 ? "" : timeOfDay(seen.peak.at);
     // While nobody watches no second is written down; the log has what was paid all the same.
     const perMinute = show.test ? seen.gmvPerMinute : Math.max(seen.gmvPerMinute, books.paidSince(now - MINUTE));
@@ -461,8 +461,8 @@ export class Dashboard {
         ${figure("gmv", words.gmv, amount(money.gmv, currency), money.refunded === 0 ? words.noRefunds : words.refunded(amount(money.refunded, currency)))}
         ${figure("orders", words.orders, count(money.orders), money.orders === 0 ? "" : words.average(amount(Math.round((money.gmv + money.refunded) / money.orders), currency)))}
         ${isOver
-          ? figure("minute", words.bestMinute, bestAmount, best === "" ? "" : words.at(best))
-          : figure("minute", words.perMinute, roundAmount(perMinute, currency), best === "" ? "" : words.best(bestAmount, best))}
+          ? figure("minute", words.bestMinute, bestAmount, best === "" ? "" : words.at(best), words.perMinuteMeans)
+          : figure("minute", words.perMinute, roundAmount(perMinute, currency), best === "" ? "" : words.best(bestAmount, best), words.perMinuteMeans)}
         ${figure("refused", words.refused, count(seen.refused), requests === 0 ? words.noRequests : words.ofRequests(share(seen.refused, requests), count(requests)) + (seen.failed === 0 ? "" : words.failed(count(seen.failed))))}
         ${figure("conversion", words.conversion, seen.granted === 0 ? "–" : share(Math.min(money.orders, seen.granted), seen.granted), words.ofGrants(count(money.orders), count(seen.granted)))}
       </dl>`,

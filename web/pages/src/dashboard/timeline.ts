@@ -187,8 +187,28 @@ export interface Columns {
   readonly p99: (number | null)[];
 }
 
-/** Before refunds: money that goes back does not make the minute a worse one in which it does. */
+/**
+ * GMV per minute, on every page: what was paid for in the last 60 seconds, before refunds.
+ *
+ * Money that goes back does not make the minute a worse one in which it does.
+ */
 const sold = (it: Point): number => it.gmv_minor + it.refunded_minor;
+
+export function gmvPerMinute({ whole, recent, state }: Timeline, now: number): number {
+  const last = recent.last ?? whole.last;
+  if (state !== "live" || last === undefined) return 0;
+  const minuteAgo = recent.before(Math.max(now - SECOND, last.at) - MINUTE + SECOND) ?? whole.before(now - MINUTE);
+  return Math.max(0, sold(last) - (minuteAgo === undefined ? 0 : sold(minuteAgo)));
+}
+
+/** The same at the end of each step; null where the minute before it is not known. */
+export function gmvRates(points: Points, from: number, to: number, startedAt: number | null): (number | null)[] {
+  const first = points.all[0]?.at ?? Number.POSITIVE_INFINITY;
+  // Points that begin with the show begin at zero.
+  const known = startedAt !== null && first <= startedAt + MINUTE ? 0 : first + MINUTE;
+  const { at, gmv } = columns(points, from, to);
+  return gmv.map((it, index) => ((at[index] ?? 0) * SECOND + points.stepMs > known ? it : null));
+}
 
 const LATE_MS = 3 * SECOND;
 
@@ -255,14 +275,13 @@ export function figures(timeline: Timeline, now: number): Figures {
   rates.gmv.forEach((gmv, index) => {
     if (gmv > bestMinute.gmv) bestMinute = { gmv, at: (rates.at[index] ?? 0) * SECOND };
   });
-  const minuteAgo = recent.before(Math.max(now - SECOND, last?.at ?? 0) - MINUTE + SECOND) ?? whole.before(now - MINUTE);
   return {
     viewers: isFresh ? last.viewers : 0,
     peak,
     orders: last?.orders ?? 0,
     gmv: last?.gmv_minor ?? 0,
     refunded: last?.refunded_minor ?? 0,
-    gmvPerMinute: timeline.state === "live" ? Math.max(0, (last === undefined ? 0 : sold(last)) - (minuteAgo === undefined ? 0 : sold(minuteAgo))) : 0,
+    gmvPerMinute: gmvPerMinute(timeline, now),
     bestMinute,
     granted,
     refused,

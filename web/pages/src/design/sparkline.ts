@@ -4,9 +4,9 @@ import { base } from "./styles.js";
 const WIDTH = 300;
 const HEIGHT = 60;
 
-/** A small chart of how something went: a line, or bars. What it says stands beside it as text. */
+/** A small chart of how something went. What it says stands beside it as text. */
 export class Sparkline extends LitElement {
-  static override properties = { values: { attribute: false }, kind: { reflect: true }, unfinished: { type: Boolean } };
+  static override properties = { values: { attribute: false }, tone: { reflect: true } };
   static override styles = [
     base,
     css`
@@ -14,41 +14,26 @@ export class Sparkline extends LitElement {
       svg { width: 100%; height: 100%; overflow: visible; }
       .area { fill: var(--sc-ink); opacity: 0.08; }
       .line { fill: none; stroke: var(--sc-ink); stroke-width: 1.75; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
-      .bar { fill: var(--sc-money-fill); }
-      .bar.unfinished { opacity: 0.5; }
+      :host([tone="money"]) .area { fill: var(--sc-money-fill); opacity: 0.16; }
+      :host([tone="money"]) .line { stroke: var(--sc-money-fill); }
     `,
   ];
   /** The oldest first; null where nothing is known. */
   declare values: readonly (number | null)[];
-  declare kind: "line" | "bars";
-  /** The last bar still grows. */
-  declare unfinished: boolean;
+  declare tone: "plain" | "money";
 
   constructor() {
     super();
     this.values = [];
-    this.kind = "line";
-    this.unfinished = false;
+    this.tone = "plain";
   }
 
   protected override render(): TemplateResult {
     const { values } = this;
     const most = Math.max(1, ...values.map((it) => it ?? 0));
-    const x = (index: number) => (index / Math.max(1, values.length - (this.kind === "line" ? 1 : 0))) * WIDTH;
+    const x = (index: number) => (index / Math.max(1, values.length - 1)) * WIDTH;
     const y = (value: number) => HEIGHT - (value / most) * (HEIGHT - 4);
-    const drawing = this.kind === "bars" ? this.#bars(x, y) : this.#line(x, y);
-    return html`<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">${drawing}</svg>`;
-  }
-
-  #bars(x: (index: number) => number, y: (value: number) => number): TemplateResult[] {
-    const width = (WIDTH / Math.max(1, this.values.length)) * 0.7;
-    return this.values.flatMap((value, index) =>
-      value === null || value === 0
-        ? []
-        : [
-            svg`<rect class="bar ${this.unfinished && index === this.values.length - 1 ? "unfinished" : ""}" x=${x(index)} y=${y(value)} width=${width} height=${HEIGHT - y(value)}></rect>` as unknown as TemplateResult,
-          ],
-    );
+    return html`<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">${this.#line(x, y)}</svg>`;
   }
 
   #line(x: (index: number) => number, y: (value: number) => number): TemplateResult {

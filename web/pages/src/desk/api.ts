@@ -21,6 +21,7 @@ import {
   type Timer,
   UnansweredError,
 } from "@showcart/sdk";
+import type { TimelineAnswer } from "../dashboard/api.js";
 
 /** The commands of the desk over HTTP, as the server's `/openapi.json` has them. */
 
@@ -108,23 +109,6 @@ export interface Action {
   readonly action: string;
   /** A title where the server has one, else an id. */
   readonly what: string;
-}
-
-export interface TimelinePoint {
-  readonly at: Millis;
-  readonly viewers: number;
-  readonly viewers_behind: number;
-  readonly failed: number;
-  readonly provider_errors: number;
-  readonly provider_line: number;
-  /** So far in the show. */
-  readonly gmv_minor: Minor;
-}
-
-export interface Timeline {
-  readonly started_at: Millis | null;
-  readonly points: readonly TimelinePoint[];
-  readonly more: boolean;
 }
 
 export interface WaitingHold {
@@ -288,7 +272,7 @@ export class ShowApi {
   orders = (cursor?: string): Promise<PageOf<Order>> =>
     this.#send("GET", `/orders?limit=500${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
   actions = (limit: number): Promise<PageOf<Action>> => this.#send("GET", `/actions?limit=${limit}`);
-  timeline = (from: Millis, stepMs: number): Promise<Timeline> =>
+  timeline = (from: Millis, stepMs: number): Promise<TimelineAnswer> =>
     this.#send("GET", `/timeline?from=${from}&step_ms=${stepMs}`);
   waiting = (): Promise<Waiting> => this.#send("GET", "/waiting");
 }

@@ -24,6 +24,8 @@ import {
   type Units,
   type Unsubscribe,
 } from "@showcart/sdk";
+import { whole } from "../dashboard/api.js";
+import { gmvPerMinute, Points, Timeline } from "../dashboard/timeline.js";
 import { isolated } from "../design/bidi.js";
 import { count, money } from "../design/format.js";
 import { desk as texts } from "../texts/desk.en.js";
@@ -34,7 +36,6 @@ import {
   type DeskShow,
   type Pinned,
   type ShowApi,
-  type TimelinePoint,
   type Waiting,
 } from "./api.js";
 import { Cell } from "./cell.js";
@@ -80,9 +81,14 @@ const SOMEBODY_WAS_FIRST: ReadonlySet<string> = new Set([
 
 export const worksAtDesk = (role: Role): boolean => ["host", "moderator", "analyst", "service"].includes(role);
 
-/** What charts show. */
-const WINDOW_MS = 30 * 60_000;
+/** What charts show, and the minute before it. */
+const WINDOW_MS = 31 * 60_000;
+/** So far back seconds are known one by one: the minute that GMV is said for, and steps that still grow. */
+const SECONDS_MS = 90_000;
 export const STEP_MS = 10_000;
+const SECOND_MS = 1_000;
+/** News may change what is so many steps old. */
+const MINUTE_STEPS = 6;
 const ACTIONS_MAX = 100;
 const ORDERS_MAX = 200;
 const WAITING_MS = 5_000;
@@ -108,7 +114,9 @@ export class Desk {
   readonly ordersBefore = new Cell(0);
   /** The latest first. */
   readonly actions = new Cell<readonly Action[]>([]);
-  readonly points = new Cell<readonly TimelinePoint[]>([]);
+  /** The last half hour, and a minute more for the first rate of it. Another object whenever something has changed. */
+  readonly points = new Cell<Points>(new Points(STEP_MS));
+  readonly gmvPerMinute = new Cell(0);
   readonly waiting = new Cell<Waiting>({ units: 0, holds: [] });
   readonly troubles = new Cell<readonly Trouble[]>([]);
   readonly unread = new Cell<ReadonlySet<Part>>(new Set());
@@ -133,6 +141,7 @@ export class Desk {
   readonly #overlays: OverlayNames;
   readonly #readings: Readonly<Record<Part, Reading>>;
   readonly #orders = new Map<OrderId, ListedOrder>();
+  #timeline: Timeline | null = null;
   #ordersFrom: string | undefined;
   #nextPin: (() => Promise<void>) | null = null;
   readonly #unsubscribe: Unsubscribe[];
@@ -632,14 +641,25 @@ export class Desk {
   }
 
   async #readTimeline(): Promise<void> {
-    const known = this.points.get();
-    const from = known.at(-1)?.at ?? Math.max(0, this.now() - WINDOW_MS);
-    const { points, more } = await this.at.timeline(Math.floor(from), STEP_MS);
-    const first = points[0]?.at ?? Number.POSITIVE_INFINITY;
-    const oldest = this.now() - WINDOW_MS;
-    const all = [...known.filter((it) => it.at < first && it.at >= oldest), ...points];
-    if (points.length > 0 && JSON.stringify(all.at(-1)) !== JSON.stringify(known.at(-1))) this.points.set(all);
-    if (this.isLive || more) this.#readings.timeline.want();
+    const ask = (stepMs: number) => (from: number) => this.at.timeline(from, stepMs);
+    const now = this.now();
+    const since = (ms: number) => Math.max(0, Math.floor((now - ms) / STEP_MS) * STEP_MS);
+    if (this.#timeline === null) {
+      const [steps, seconds] = await Promise.all([
+        whole(ask(STEP_MS), since(WINDOW_MS)),
+        whole(ask(SECOND_MS), since(SECONDS_MS)),
+      ]);
+      this.#timeline = new Timeline(steps, seconds);
+    } else {
+      const isEmpty = this.#timeline.whole.last === undefined;
+      this.#timeline.take(await whole(ask(SECOND_MS), isEmpty ? since(SECONDS_MS) : this.#timeline.newsFrom));
+    }
+    this.gmvPerMinute.set(gmvPerMinute(this.#timeline, this.now()));
+    this.#timeline.whole.forgetBefore(since(WINDOW_MS));
+    const points = this.#timeline.whole.all;
+    if (JSON.stringify(points.slice(-MINUTE_STEPS)) !== JSON.stringify(this.points.get().all.slice(-MINUTE_STEPS)))
+      this.points.set(new Points(STEP_MS, points));
+    if (this.isLive) this.#readings.timeline.want();
   }
 
   /** The list begins with the oldest, so all of it is read once, and later from the last page on. */

@@ -4,7 +4,9 @@ import { count, money } from "../design/format.js";
 import "../design/sparkline.js";
 import { base } from "../design/styles.js";
 import { desk as texts } from "../texts/desk.en.js";
-import type { TimelinePoint } from "./api.js";
+import type { Point } from "../dashboard/api.js";
+import { gmvRates } from "../dashboard/timeline.js";
+import { STEP_MS } from "./desk.js";
 import { parts } from "./desk.styles.js";
 import { Part } from "./part.js";
 
@@ -25,39 +27,40 @@ export class Figures extends Part {
   ];
 
   protected sources(): readonly Observable<unknown>[] {
-    return [this.desk.points, this.desk.about, this.desk.show.gauge("viewers")];
+    return [this.desk.points, this.desk.gmvPerMinute, this.desk.about, this.desk.show.gauge("viewers")];
   }
 
   protected override render(): TemplateResult {
-    const points = this.desk.points.get();
+    const points = this.desk.points.get().all;
     const { currency } = this.desk;
     const viewers = byMinute(points, (all) => Math.max(...all.map((it) => it.viewers)));
-    const gmv = gmvByMinute(points, this.desk.about.get()?.started_at ?? null);
-    const most = (values: readonly (number | null)[]) => Math.max(0, ...values.map((it) => it ?? 0));
+    const end = (points.at(-1)?.at ?? 0) + STEP_MS;
+    const gmv = gmvRates(this.desk.points.get(), end - MINUTES * MINUTE_MS, end, this.desk.about.get()?.started_at ?? null);
     // A point has the most of its ten seconds.
     const now = this.desk.show.gauge("viewers").get() ?? points.at(-1)?.viewers ?? 0;
     const mostViewers = Math.max(now, ...points.map((it) => it.viewers));
-    const thisMinute = gmv.at(-1) ?? 0;
+    const gmvNow = this.desk.gmvPerMinute.get();
+    const mostGmv = Math.max(gmvNow, ...gmv.map((it) => it ?? 0));
     return html`
       <figure aria-label=${texts.figures.audienceSpoken(count(now), count(mostViewers))} role="img">
         <figcaption><span>${texts.figures.audience}</span><span class="figures">${count(now)}</span></figcaption>
         <showcart-sparkline .values=${viewers}></showcart-sparkline>
         <p class="most"><span>${texts.figures.span}</span><span>${texts.figures.most(count(mostViewers))}</span></p>
       </figure>
-      <figure aria-label=${texts.figures.gmvSpoken(money(thisMinute, currency), money(most(gmv), currency))} role="img">
-        <figcaption><span>${texts.figures.gmv}</span><span class="figures">${money(thisMinute, currency)}</span></figcaption>
-        <showcart-sparkline kind="bars" ?unfinished=${this.desk.isLive} .values=${gmv}></showcart-sparkline>
-        <p class="most"><span>${texts.figures.span}</span><span>${texts.figures.most(money(most(gmv), currency))}</span></p>
+      <figure aria-label=${texts.figures.gmvSpoken(money(gmvNow, currency), money(mostGmv, currency))} role="img" title=${texts.figures.gmvMeans} data-figure="gmv">
+        <figcaption><span>${texts.figures.gmv}</span><span class="figures">${money(gmvNow, currency)}</span></figcaption>
+        <showcart-sparkline tone="money" .values=${gmv}></showcart-sparkline>
+        <p class="most"><span>${texts.figures.span}</span><span>${texts.figures.most(money(mostGmv, currency))}</span></p>
       </figure>`;
   }
 }
 customElements.define("showcart-desk-figures", Figures);
 
 /** The points of each of the last minutes, the oldest first; null where there are none. */
-function byMinute(points: readonly TimelinePoint[], of: (all: readonly TimelinePoint[]) => number): (number | null)[] {
+function byMinute(points: readonly Point[], of: (all: readonly Point[]) => number): (number | null)[] {
   const last = points.at(-1);
   if (last === undefined) return [];
-  const minutes = new Map<number, TimelinePoint[]>();
+  const minutes = new Map<number, Point[]>();
   for (const point of points) {
     const minute = Math.floor(point.at / MINUTE_MS);
     minutes.set(minute, [...(minutes.get(minute) ?? []), point]);
@@ -66,18 +69,4 @@ function byMinute(points: readonly TimelinePoint[], of: (all: readonly TimelineP
   return Array.from({ length: MINUTES }, (_, index) => minutes.get(end - MINUTES + 1 + index)).map((all) =>
     all === undefined ? null : of(all),
   );
-}
-
-/** Each minute's own part of what was sold so far. Refunds may make it negative; then nothing is drawn. */
-export function gmvByMinute(points: readonly TimelinePoint[], startedAt: number | null): (number | null)[] {
-  const totals = byMinute(points, (all) => all.at(-1)?.gmv_minor ?? 0);
-  const first = points[0];
-  // A window that begins with the show begins at zero; of another one, the first minute is not known.
-  let before: number | null = first !== undefined && startedAt !== null && first.at <= startedAt + MINUTE_MS ? 0 : null;
-  return totals.map((total) => {
-    if (total === null) return null;
-    const part = before === null ? null : Math.max(0, total - before);
-    before = total;
-    return part;
-  });
 }

@@ -47,7 +47,7 @@ export function problems(desk: Desk): readonly Problem[] {
     const many = troubles.filter((it) => it.type === type).length;
     if (many > 0) add(type, "bad", text(many), type);
   }
-  const last = desk.points.get().slice(-MINUTE_POINTS);
+  const last = desk.points.get().all.slice(-MINUTE_POINTS);
   const sum = (of: "failed" | "provider_errors") => last.reduce((all, it) => all + it[of], 0);
   if (desk.isLive) {
     if (sum("provider_errors") > 0)

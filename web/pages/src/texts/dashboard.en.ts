@@ -49,6 +49,7 @@ export const en = {
     orders: "Orders",
     average: (amount: string) => `${amount} each`,
     perMinute: "GMV per minute now",
+    perMinuteMeans: "Paid for in 60 seconds, before refunds",
     bestMinute: "Best minute",
     best: (amount: string, time: string) => `best ${amount}, ${time}`,
     refused: "Refused",

@@ -196,13 +196,14 @@ export const desk = {
   figures: {
     title: "Audience and sales",
     audience: "Watching",
-    gmv: "Sold / min",
+    gmv: "GMV per minute",
+    gmvMeans: "Paid for in 60 seconds, before refunds",
     now: (formatted: string) => `${formatted} now`,
     most: (formatted: string) => `most ${formatted}`,
     span: "30 min",
     audienceSpoken: (now: string, most: string) => `Watching: ${now} now, most ${most} in the last 30 minutes.`,
     gmvSpoken: (now: string, most: string) =>
-      `Sold per minute: ${now} in this minute, most ${most} in the last 30 minutes.`,
+      `GMV per minute: ${now} paid for in the last 60 seconds, before refunds; most ${most} in the last 30 minutes.`,
   },
 
   log: {
