@@ -7,6 +7,7 @@ import { Files } from "../../testing/files.js";
 import { Host } from "../../testing/host.js";
 import { pictures } from "../../testing/pictures.js";
 import { Server } from "../../testing/server.js";
+import { Crowd } from "./crowd.js";
 import { air, atDesk, log, product } from "./desk.scene.js";
 
 const OUT = "../screenshots";
@@ -47,6 +48,8 @@ async function shoot(page: Page, look: string, name: string, fullPage = false): 
   await page.screenshot({ path: `${OUT}/${look}-${name}.png`, fullPage });
 }
 
+const VIEWERS = 60;
+
 /** A show of some minutes has no curve worth a picture: half an hour of a lively one, made up. */
 async function halfAnHour(context: BrowserContext): Promise<void> {
   await context.route("**/timeline?*", (route) => {
@@ -55,7 +58,7 @@ async function halfAnHour(context: BrowserContext): Promise<void> {
     const points = Array.from({ length: 180 }, (_, index) => {
       const lively = 0.5 + 0.5 * Math.sin(index / 17) ** 2;
       gmv_minor += index % 3 === 0 ? Math.round(6200 * lively * (1 + (index % 7))) : 0;
-      const viewers = Math.round(1240 * (1 - Math.exp(-index / 40)) * (0.86 + 0.14 * Math.sin(index / 9)));
+      const viewers = Math.round(VIEWERS * (1 - Math.exp(-index / 40)) * (0.86 + 0.14 * Math.sin(index / 9)));
       return {
         at: end - (179 - index) * 10_000,
         viewers,
@@ -91,7 +94,7 @@ for (const look of wanted) {
     const stage = { browser, files, server };
     const host = await Host.open(server, { title: "Autumn lamps, live from the workshop", start: false });
     const image = (name: string) => `${files.url}/${name}.svg`;
-    const sku = (name: string) => `${name}-${look.name}`;
+    const sku = (name: string) => `${name}-${looks.indexOf(look) + 1}`;
     const lamp = await host.product({
       sku: sku("lamp"),
       title: "Ridge table lamp",
@@ -146,6 +149,9 @@ for (const look of wanted) {
     await shoot(page, look.name, "03-before");
     await page.getByRole("button", { name: "Start the show" }).click();
     await page.locator("[data-state=live]").waitFor();
+    const crowd = await Crowd.of(server, host.showId);
+    await crowd.come(VIEWERS);
+    await page.locator("[data-number=viewers]", { hasText: String(VIEWERS) }).waitFor();
     await host.pin(lamp);
     const running = await host.sale(lamp, { price_minor: 6200, cap: 40, duration_ms: 312_000, limit_per_buyer: 3 });
     await host.sale(jug, { percent_off: 30, cap: 10, starts_at: Date.now() + 95_000 });
@@ -196,6 +202,7 @@ for (const look of wanted) {
         .first()
         .click();
       await shoot(page, look.name, "08-refund");
+      await crowd.leave();
       await context.close();
       return;
     }
@@ -230,6 +237,7 @@ for (const look of wanted) {
     await shoot(moderator.page, look.name, "11-moderator");
     await moderator.context.close();
 
+    await crowd.leave();
     await context.setOffline(true);
     await server.kill();
     await page.locator("[data-problem=connection]").waitFor();

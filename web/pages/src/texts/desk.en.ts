@@ -196,7 +196,7 @@ export const desk = {
   figures: {
     title: "Audience and sales",
     audience: "Watching",
-    gmv: "GMV per minute",
+    gmv: "GMV / min",
     gmvMeans: "Paid for in 60 seconds, before refunds",
     now: (formatted: string) => `${formatted} now`,
     most: (formatted: string) => `most ${formatted}`,
