@@ -23,7 +23,7 @@ mod turn;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -51,6 +51,8 @@ enum Inner {
         write: SqlitePool,
         checkpoint: SqlitePool,
         turns: turn::Turns,
+        /// How the connection for writing makes commits last at the moment.
+        flush: AtomicFlush,
         last_ms: AtomicI64,
         shop_writes: AtomicU64,
     },
@@ -62,6 +64,35 @@ enum Inner {
         sinks: Arc<Semaphore>,
         shop_writes: AtomicU64,
     },
+}
+
+/// When a commit is safe from a power failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    AtCommit,
+    /// With the next one that is flushed at its commit.
+    Later,
+}
+
+/// What a connection of SQLite was told last of [`Flush`]; unknown while it is being told.
+#[derive(Default)]
+struct AtomicFlush(AtomicU8);
+
+impl AtomicFlush {
+    async fn set(&self, how: Flush, connection: &mut sqlx::SqliteConnection) -> Result<()> {
+        const UNKNOWN: u8 = 0;
+        let (number, statement) = match how {
+            Flush::AtCommit => (1, "pragma synchronous = full"),
+            Flush::Later => (2, "pragma synchronous = normal"),
+        };
+        if self.0.load(Ordering::Relaxed) != number {
+            // Whoever gives up in the middle leaves it unknown.
+            self.0.store(UNKNOWN, Ordering::Relaxed);
+            sqlx::query(statement).execute(connection).await?;
+            self.0.store(number, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// Connections that sinks may have of those for writing.
@@ -182,12 +213,29 @@ impl Db {
     /// # Errors
     /// The database cannot be reached, too many wait, or all writing connections are busy for too long.
     pub async fn write(&self, turn: Turn) -> Result<Tx> {
+        self.begin_write(turn, Flush::AtCommit).await
+    }
+
+    /// As [`Db::write`], for one of many parts of a work: a crash of the process loses nothing, but a power failure may lose
+    /// what was committed so, up to the next commit of a [`Db::write`] on the same node, which flushes this one too. The last
+    /// part is written with that.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn write_unflushed(&self, turn: Turn) -> Result<Tx> {
+        self.begin_write(turn, Flush::Later).await
+    }
+
+    async fn begin_write(&self, turn: Turn, how: Flush) -> Result<Tx> {
         let (driver, permit) = match &*self.0 {
-            Inner::Sqlite { write, turns, shop_writes, .. } => {
+            Inner::Sqlite { write, turns, flush, shop_writes, .. } => {
                 shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
                 // Answered as `busy`, like everything that may go well a little later.
                 let permit = turns.take(turn).await.map_err(std::io::Error::other)?;
-                (Driver::Sqlite(write.begin_with("begin immediate").await?), Some(Permit::Turn(permit)))
+                let mut connection = write.acquire().await?;
+                flush.set(how, &mut connection).await?;
+                let tx = Transaction::begin(connection, Some("begin immediate".into_sql_str())).await?;
+                (Driver::Sqlite(tx), Some(Permit::Turn(permit)))
             }
             Inner::Postgres { write, sinks, shop_writes, .. } => {
                 shop_writes.fetch_add(u64::from(turn.is_awaited()), Ordering::Relaxed);
@@ -195,7 +243,11 @@ impl Db {
                     Turn::Sinks => Some(Permit::Sink(sinks.clone().acquire_owned().await.expect("nobody closes it"))),
                     _ => None,
                 };
-                (Driver::Postgres(begin(write, "begin isolation level read committed").await?), permit)
+                let mut tx = begin(write, "begin isolation level read committed").await?;
+                if how == Flush::Later {
+                    sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
+                }
+                (Driver::Postgres(tx), permit)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })
@@ -299,6 +351,7 @@ fn sqlite(options: SqliteConnectOptions, write: SqlitePool) -> Db {
         write,
         checkpoint,
         turns: turn::Turns::default(),
+        flush: AtomicFlush::default(),
         last_ms: AtomicI64::new(0),
         shop_writes: AtomicU64::new(0),
     }))

@@ -440,7 +440,7 @@ impl Job {
     }
 
     async fn beat(&self, counts: &Counts) -> anyhow::Result<()> {
-        let mut tx = self.app.db.write(Turn::Import).await?;
+        let mut tx = self.app.db.write_unflushed(Turn::Import).await?;
         self.record(&mut tx, counts, None).await?;
         Ok(tx.commit().await?)
     }
@@ -497,7 +497,7 @@ async fn import(
     progress(&counts);
     let nothing = good == 0 && refusals.count > 0;
     if let Some(job) = job {
-        let mut tx = db.write(Turn::Import).await?;
+        let mut tx = db.write_unflushed(Turn::Import).await?;
         job.record(&mut tx, &counts, Some(&refusals.first)).await?;
         tx.commit().await?;
     }

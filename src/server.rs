@@ -133,8 +133,10 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
 }
 
-/// A request's head must arrive within this.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's head must arrive within this, counted from the end of the request before it. So it is also for how long a connection
+/// may be idle, and more than the 60 s of common proxies (nginx, AWS): where the server closes first, a request that is just on its
+/// way finds nobody.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Between a worker's panic and its next try.
 const RESTART: Duration = Duration::from_secs(1);
 /// Requests under way, and events that were sent and not answered yet, get this long when the server stops.

@@ -3,7 +3,7 @@
 //! Both are watched by the same viewers: sockets that count frames and read nothing of them.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,7 +142,25 @@ impl Crowd {
 
 /// A socket that has asked to be a WebSocket.
 pub(crate) async fn connect(address: &str, path: &str) -> anyhow::Result<tokio::net::TcpStream> {
-    let mut tcp = tokio::net::TcpStream::connect(address).await.context("connecting a viewer")?;
+    let tcp = tokio::net::TcpStream::connect(address).await.context("connecting a viewer")?;
+    upgrade(tcp, address, path).await
+}
+
+/// The same from a port of the caller's choice. With tens of thousands of connections of one address the kernel's own search for a
+/// free port takes longer than all the rest.
+pub(crate) async fn connect_from(
+    source: SocketAddr,
+    address: &str,
+    path: &str,
+) -> anyhow::Result<tokio::net::TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(source).context("an address of its own for a viewer")?;
+    let tcp = socket.connect(address.parse()?).await.context("connecting a viewer")?;
+    upgrade(tcp, address, path).await
+}
+
+async fn upgrade(mut tcp: tokio::net::TcpStream, address: &str, path: &str) -> anyhow::Result<tokio::net::TcpStream> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -4,6 +4,7 @@
 //! A process has so many files only, so each node's viewers are a process of their own (`crowd`).
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -47,6 +48,9 @@ pub(crate) struct CrowdOptions {
     show: String,
     #[arg(long)]
     viewers: usize,
+    /// Which crowd it is: each has addresses of its own.
+    #[arg(long)]
+    number: u8,
 }
 
 const UNITS: usize = 50;
@@ -56,8 +60,11 @@ const AWAY_MAX: Duration = Duration::from_secs(10);
 /// Viewers of one crowd who connect at the same moment.
 const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(180);
+const PORT_MIN: u16 = 10_000;
+const VIEWERS_MAX: usize = 20_000;
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    anyhow::ensure!(options.viewers <= VIEWERS_MAX, "at most {VIEWERS_MAX} viewers of each node: files and ports");
     anyhow::ensure!(options.server.exists(), "no server at {}; cargo build --release", options.server.display());
     let cluster = Cluster::start()?;
     let redis = Redis::start()?;
@@ -100,7 +107,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     for first in 0..options.nodes {
         let mut all = addresses.clone();
         all.rotate_left(first);
-        crowds.push(Crowd::start(&all, &show, options.viewers)?);
+        crowds.push(Crowd::start(&all, &show, options.viewers, u8::try_from(first)?)?);
     }
     until(&crowds, |seen| seen.watching == options.viewers).await.context("joining")?;
     println!("everybody has joined after {:.0} s", begun.elapsed().as_secs_f64());
@@ -126,11 +133,19 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     drop(nodes.pop().context("at least one node")?);
     // A crowd tells twice a second: what it told before the kill must not look like the return.
     until(&crowds[dead..], |seen| seen.watching < options.viewers).await.context("noticing")?;
-    let late = shop(hosts.clone(), show.clone(), sale, 1).await?;
-    let granted = early.await?? + late;
-    println!("{granted} of {UNITS} units granted to {BUYERS} buyers while a node was killed");
-    until(&crowds, |seen| seen.watching == options.viewers).await.context("coming back")?;
-    let back = killed.elapsed();
+    let bought = async {
+        let late = shop(hosts.clone(), show.clone(), sale, 1).await?;
+        anyhow::Ok((early.await?? + late, killed.elapsed()))
+    };
+    let returned = async {
+        until(&crowds, |seen| seen.watching == options.viewers).await.context("coming back")?;
+        anyhow::Ok(killed.elapsed())
+    };
+    let ((granted, answered), back) = tokio::try_join!(bought, returned)?;
+    println!(
+        "{granted} of {UNITS} units granted to {BUYERS} buyers while a node was killed; all were answered after {:.1} s",
+        answered.as_secs_f64()
+    );
     println!(
         "its viewers were back after {:.1} s (they waited up to {} s by themselves)",
         back.as_secs_f64(),
@@ -172,7 +187,7 @@ fn list(values: &[f64]) -> String {
 async fn sale(host: &Host, show: &str, terms: Value) -> anyhow::Result<String> {
     // The show was furnished with a sale of the same product.
     let sales = host.get(&format!("/v1/shows/{show}/sales")).await?;
-    for it in sales["items"].as_array().into_iter().flatten() {
+    for it in sales.as_array().context("a list of sales")? {
         let id = it["sale_id"].as_str().context("a sale has an id")?;
         host.post(&format!("/v1/shows/{show}/sales/{id}/end"), json!({})).await?;
     }
@@ -232,9 +247,10 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn start(nodes: &[String], show: &str, viewers: usize) -> anyhow::Result<Crowd> {
+    fn start(nodes: &[String], show: &str, viewers: usize, number: u8) -> anyhow::Result<Crowd> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["crowd", "--nodes", &nodes.join(","), "--show", show, "--viewers", &viewers.to_string()])
+            .args(["crowd", "--nodes", &nodes.join(","), "--show", show])
+            .args(["--viewers", &viewers.to_string(), "--number", &number.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .context("starting a crowd")?;
@@ -307,9 +323,10 @@ pub(crate) async fn crowd(options: CrowdOptions) -> anyhow::Result<()> {
         let places = places.clone();
         tokio::spawn(async move {
             let mut at = 0;
-            loop {
+            for tries in (0..u8::MAX).cycle() {
                 let place = places.acquire().await;
-                let socket = fanout::connect(&nodes[at], &address(&path, &viewers[number])).await;
+                let from = source(options.number, tries, number);
+                let socket = fanout::connect_from(from, &nodes[at], &address(&path, &viewers[number])).await;
                 if let Ok(tcp) = socket {
                     watch(tcp, &viewers[number], &counts, || drop(place)).await;
                 }
@@ -339,6 +356,11 @@ pub(crate) async fn crowd(options: CrowdOptions) -> anyhow::Result<()> {
 
 fn lock<T>(it: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     it.lock().expect("nothing panics while it holds it")
+}
+
+/// An address of the loopback network for each of a viewer's tries, and the viewer's own port, below those that the kernel gives away.
+fn source(crowd: u8, tries: u8, viewer: usize) -> SocketAddr {
+    SocketAddr::from(([127, 1 + crowd, 1, 1 + tries], PORT_MIN + viewer as u16))
 }
 
 /// Where a viewer connects to go on.

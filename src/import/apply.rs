@@ -155,7 +155,11 @@ async fn try_chunk(
     let standing: HashMap<&str, &Standing> = standing.iter().map(|it| (it.sku.as_str(), it)).collect();
     let refused_before = refusals.count;
     let plan = plan(chunk, &standing, counts, refusals);
-    let mut tx = db.write(Turn::Import).await?;
+    let mut tx = match job {
+        // The end of the job flushes all of them.
+        Some(_) => db.write_unflushed(Turn::Import).await?,
+        None => db.write(Turn::Import).await?,
+    };
     let began = Instant::now();
     let ids = product::upsert(&mut tx, &plan.products).await?;
     let ids: HashMap<String, ProductId> = ids.into_iter().collect();

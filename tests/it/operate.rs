@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use showcart::check::{self, Line};
-use showcart::db::{Db, Turn, query};
+use showcart::db::{Db, Turn, Tx, query};
 use showcart::ids::ShowId;
 use showcart::prune;
 
@@ -296,5 +296,40 @@ both! {
         assert_eq!(count(&shop, "select count(*) from inbox").await, 0);
         assert_eq!(count(&shop, "select count(*) from import_job").await, 1);
         checked(&shop).await;
+    }
+}
+
+/// Whether a commit of this transaction waits for the disk.
+async fn is_flushed_at_commit(tx: &mut Tx) -> bool {
+    if tx.db().is_sqlite() {
+        let (mode,): (i64,) = query("select synchronous from pragma_synchronous").one(tx).await.unwrap();
+        return mode >= 2;
+    }
+    let (mode,): (String,) = query("select current_setting('synchronous_commit')").one(tx).await.unwrap();
+    mode == "on"
+}
+
+both! {
+    async fn only_what_may_be_lost_at_a_power_failure_does_not_wait_for_the_disk(shop) {
+        let db = &shop.app.db;
+        for unflushed in [false, true, false, true, true, false] {
+            let begun = if unflushed { db.write_unflushed(Turn::Import).await } else { db.write(Turn::Host).await };
+            let mut tx = begun.unwrap();
+            assert_eq!(is_flushed_at_commit(&mut tx).await, !unflushed);
+            // Whether it was committed or given up, the next one has its own.
+            if unflushed {
+                tx.commit().await.unwrap();
+            }
+        }
+        // Nor does somebody who gives up while it begins leave the next one without.
+        for _ in 0..20 {
+            let begun = tokio::select! {
+                biased;
+                it = db.write_unflushed(Turn::Import) => Some(it),
+                () = tokio::task::yield_now() => None,
+            };
+            drop(begun);
+            assert!(is_flushed_at_commit(&mut db.write(Turn::Host).await.unwrap()).await);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The schema of the socket's messages says what travels: every message of a whole show, every kind of entry, every close code.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use showcart::live::{Close, Event};
@@ -162,8 +163,10 @@ both! {
         host.post(&path(&format!("polls/{}/close", poll.as_str().unwrap())), json!({})).await.ok();
         host.post(&path("polls"), json!({ "question": "And?", "choices": ["Yes", "No"] })).await.ok();
 
-        let starts_at = shop.now() + 50;
+        let starts_at = shop.now() + 60_000;
         let sale = shop.sale(show, json!({ "product_id": lamp, "cap": 1, "starts_at": starts_at })).await;
+        guest.hears("sale.armed").await;
+        shop.advance(Duration::from_secs(61)).await;
         guest.hears("sale.started").await;
         host.put(&path(&format!("sales/{sale}/cap")), json!({ "cap": 2 })).await.ok();
         guest.hears("sale.changed").await;
