@@ -1,7 +1,6 @@
 -- A delivery that was passed over is `skipped`, and not on its way for ever. Neither database changes the condition of a column
 -- that both could name, so the table is made anew.
-create table webhook_delivery_of_before as select * from webhook_delivery;
-drop table webhook_delivery;
+alter table webhook_delivery rename to webhook_delivery_of_before;
 
 -- What became of each event at each webhook; written by webhook/.
 create table webhook_delivery (

@@ -10,6 +10,7 @@
 //! * How a write transaction begins (`begin immediate`, read committed) and who waits where ([`Turn`], [`Tx::stand_in_line`]).
 //! * The clock ([`Tx::now`]).
 //! * How a database is copied ([`Db::copy_to`]).
+//! * Which commits wait for the disk ([`Db::write_unflushed`]).
 //! * Settings that only PostgreSQL has: time-outs, how its planner weighs, fillfactor of the tables that are updated all the time.
 //!
 //! Known traps of the shared dialect, refused by `tests/it/tidy.rs` where a word shows them: `sum` of a bigint must be
@@ -216,9 +217,10 @@ impl Db {
         self.begin_write(turn, Flush::AtCommit).await
     }
 
-    /// As [`Db::write`], for one of many parts of a work: a crash of the process loses nothing, but a power failure may lose
-    /// what was committed so, up to the next commit of a [`Db::write`] on the same node, which flushes this one too. The last
-    /// part is written with that.
+    /// As [`Db::write`], for one of many parts of a work. On SQLite its commit does not wait for the disk: a crash of the process
+    /// loses nothing of it, but a power failure may, until somebody writes something by [`Db::write`], which flushes this too. So
+    /// is the last part of the work written. On PostgreSQL it is the same as `write`: there the database can crash alone, and
+    /// whoever works in parts would go on behind a part that is lost.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -243,11 +245,7 @@ impl Db {
                     Turn::Sinks => Some(Permit::Sink(sinks.clone().acquire_owned().await.expect("nobody closes it"))),
                     _ => None,
                 };
-                let mut tx = begin(write, "begin isolation level read committed").await?;
-                if how == Flush::Later {
-                    sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
-                }
-                (Driver::Postgres(tx), permit)
+                (Driver::Postgres(begin(write, "begin isolation level read committed").await?), permit)
             }
         };
         Ok(Tx { driver, db: self.clone(), _permit: permit })

@@ -135,7 +135,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
 
 /// A request's head must arrive within this, counted from the end of the request before it. So it is also for how long a connection
 /// may be idle, and more than the 60 s of common proxies (nginx, AWS): where the server closes first, a request that is just on its
-/// way finds nobody.
+/// way finds nobody. The price is that a stranger who says nothing keeps a place for as long; places of an address are limited.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Between a worker's panic and its next try.
 const RESTART: Duration = Duration::from_secs(1);

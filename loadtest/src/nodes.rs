@@ -61,10 +61,19 @@ const AWAY_MAX: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(180);
 const PORT_MIN: u16 = 10_000;
-const VIEWERS_MAX: usize = 20_000;
+/// Connections that a node takes, a little less than a process may have files here.
+const VIEWERS_MAX: usize = 19_500;
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    anyhow::ensure!(options.viewers <= VIEWERS_MAX, "at most {VIEWERS_MAX} viewers of each node: files and ports");
+    anyhow::ensure!(
+        options.nodes >= 2,
+        "at least two nodes: somebody has to take the viewers of the one that is killed"
+    );
+    let at_the_end = options.viewers * options.nodes / (options.nodes - 1);
+    anyhow::ensure!(
+        at_the_end < VIEWERS_MAX,
+        "{at_the_end} viewers of a node when one is dead, and a process has files for {VIEWERS_MAX}"
+    );
     anyhow::ensure!(options.server.exists(), "no server at {}; cargo build --release", options.server.display());
     let cluster = Cluster::start()?;
     let redis = Redis::start()?;
@@ -73,7 +82,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let quiet = [("RUST_LOG", "error")];
     let sandbox = Server::anywhere(&options.server, &["sandbox", "--file", &ledger], &quiet)?;
     let (database, sandbox, redis) = (cluster.url(), format!("http://{}", sandbox.address), redis.url());
-    let tick_ms = options.tick_ms.to_string();
+    let (tick_ms, viewers_max) = (options.tick_ms.to_string(), VIEWERS_MAX.to_string());
     let mut nodes = Vec::with_capacity(options.nodes);
     for number in 0..options.nodes {
         let data = folder.path().join(number.to_string()).display().to_string();
@@ -85,7 +94,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             ("SANDBOX_URL", &sandbox),
             ("REDIS_URL", &redis),
             ("TICK_MS", &tick_ms),
-            ("CONNECTIONS_MAX", "19500"),
+            ("CONNECTIONS_MAX", &viewers_max),
             ("CONNECTIONS_PER_ADDRESS_MAX", "0"),
             ("STRANGER_REQUESTS_PER_SECOND_MAX", "0"),
             ("RUST_LOG", "error"),
@@ -327,8 +336,9 @@ pub(crate) async fn crowd(options: CrowdOptions) -> anyhow::Result<()> {
                 let place = places.acquire().await;
                 let from = source(options.number, tries, number);
                 let socket = fanout::connect_from(from, &nodes[at], &address(&path, &viewers[number])).await;
-                if let Ok(tcp) = socket {
-                    watch(tcp, &viewers[number], &counts, || drop(place)).await;
+                match socket {
+                    Ok(tcp) => watch(tcp, &viewers[number], &counts, || drop(place)).await,
+                    Err(_) => drop(place),
                 }
                 lock(&viewers[number]).watching = false;
                 // Its own node is gone: each goes to another one, by its number.

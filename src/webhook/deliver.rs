@@ -112,6 +112,14 @@ impl Part {
         }
     }
 
+    /// Of the log that its events stand in.
+    fn epoch(&self) -> &str {
+        match self {
+            Part::Log { epoch, .. } => epoch,
+            Part::Again { what, .. } => &what.epoch,
+        }
+    }
+
     fn events(&mut self) -> Vec<Event> {
         let (Part::Log { events, .. } | Part::Again { events, .. }) = self;
         std::mem::take(events)
@@ -154,7 +162,7 @@ async fn tell(app: App, mut lease: Lease) -> Result<()> {
                     if !part.moves(&mut tx, &mut lease, *next).await? {
                         return Ok(());
                     }
-                    log::pass_over(&mut tx, webhook, lease.show, redelivery, "").await?;
+                    log::pass_over(&mut tx, webhook, lease.show, redelivery, part.epoch(), *next).await?;
                     tx.commit().await?;
                 }
             }
@@ -204,7 +212,7 @@ async fn record(
             return Ok(None);
         }
         let now = tx.now().await?;
-        let way = OnItsWay::read(&mut tx, webhook, lease.show, &event.id, part.redelivery(), now).await?;
+        let way = OnItsWay::read(&mut tx, webhook, lease.show, (part.epoch(), event), part.redelivery(), now).await?;
         way.write(&mut tx, webhook, what, sent.attempt, "delivered", None).await?;
         let now_stands = standing(&mut tx, webhook).await?.filter(|it| it.disabled_at.is_none());
         if now_stands.is_none() {
@@ -223,7 +231,7 @@ async fn record(
         return Ok(None);
     }
     let now = tx.now().await?;
-    let mut way = OnItsWay::read(&mut tx, webhook, lease.show, &event.id, part.redelivery(), now).await?;
+    let mut way = OnItsWay::read(&mut tx, webhook, lease.show, (part.epoch(), event), part.redelivery(), now).await?;
     if version != Some((endpoint.version,)) {
         // It was changed while this was sent to what it was before: that does not count.
         way.write(&mut tx, webhook, what, sent.attempt, "pending", Some(now)).await?;

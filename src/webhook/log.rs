@@ -99,7 +99,7 @@ impl OnItsWay {
         tx: &mut Tx,
         webhook: WebhookId,
         show: ShowId,
-        message_id: &str,
+        (epoch, event): (&str, &Event),
         redelivery: Option<RedeliveryId>,
         now: Millis,
     ) -> db::Result<OnItsWay> {
@@ -113,10 +113,10 @@ impl OnItsWay {
         .bind(&*road)
         .all(tx)
         .await?;
-        if pending.iter().any(|it| it.0 != message_id) {
-            pass_over(tx, webhook, show, redelivery, message_id).await?;
+        if pending.iter().any(|it| it.0 != event.id) {
+            pass_over(tx, webhook, show, redelivery, epoch, Seq(event.seq.0 - 1)).await?;
         }
-        Ok(match pending.into_iter().find(|it| it.0 == message_id) {
+        Ok(match pending.into_iter().find(|it| it.0 == event.id) {
             Some((_, delivery, tries, attempts, begun_at)) => {
                 let attempts = serde_json::from_str(&attempts).expect("JSON that this program wrote");
                 OnItsWay { delivery, redelivery: road, tries, attempts, begun_at }
@@ -192,22 +192,25 @@ pub(super) async fn is_on_its_way(
     Ok(count > 0)
 }
 
-/// Ends everything of a show that is on its way by this road, but for the event `but`: the place goes past it.
+/// Ends what is on its way by this road although the place goes past it: everything of a show up to `upto`, and of another epoch.
 pub(super) async fn pass_over(
     tx: &mut Tx,
     webhook: WebhookId,
     show: ShowId,
     redelivery: Option<RedeliveryId>,
-    but: &str,
+    epoch: &str,
+    upto: Seq,
 ) -> db::Result<()> {
     query(
         "update webhook_delivery set state = 'skipped', next_attempt_at = null
-         where webhook_id = $1 and show_id = $2 and redelivery_id = $3 and state = 'pending' and message_id <> $4",
+         where webhook_id = $1 and show_id = $2 and redelivery_id = $3 and state = 'pending'
+               and (seq <= $5 or message_id <> show_id || '.' || $4 || '.' || seq)",
     )
     .bind(webhook)
     .bind(show)
     .bind(road(redelivery))
-    .bind(but)
+    .bind(epoch)
+    .bind(upto)
     .run(tx)
     .await?;
     Ok(())

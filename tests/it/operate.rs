@@ -315,7 +315,8 @@ both! {
         for unflushed in [false, true, false, true, true, false] {
             let begun = if unflushed { db.write_unflushed(Turn::Import).await } else { db.write(Turn::Host).await };
             let mut tx = begun.unwrap();
-            assert_eq!(is_flushed_at_commit(&mut tx).await, !unflushed);
+            // PostgreSQL may crash without us, and we would go on behind what is lost.
+            assert_eq!(is_flushed_at_commit(&mut tx).await, !(unflushed && db.is_sqlite()));
             // Whether it was committed or given up, the next one has its own.
             if unflushed {
                 tx.commit().await.unwrap();

@@ -439,6 +439,26 @@ both! {
 }
 
 both! {
+    async fn what_failed_goes_on_when_something_before_it_is_wanted_now(shop) {
+        let receiver = Receiver::open().await;
+        let body = json!({ "url": receiver.url, "types": ["order.paid"] });
+        let endpoint = office(&shop).post("/v1/webhooks", body).await.ok();
+        receiver.behaves(|it| Manner::Answers(if it.kind() == "order.paid" { 500 } else { 200 }));
+        let (show, sale) = show_with_sale(&shop, 2).await;
+        shop.buyer("ann").buy(show, &sale).await;
+        until_deliveries(&shop, &endpoint, |it| !it.is_empty()).await;
+        // What stands before the order in the log comes first, and the order is still the one that was tried.
+        let all = json!({ "url": receiver.url, "types": ["sale.started", "order.paid"] });
+        office(&shop).put(&path(&endpoint, ""), all).await.ok();
+        let attempts = |it: &Value| it["attempts"].as_array().unwrap().len();
+        let told = until_deliveries(&shop, &endpoint, |it| it.iter().any(|it| attempts(it) == 2)).await;
+        let (of_order, of_sale): (Vec<&Value>, Vec<&Value>) = told.iter().partition(|it| it["type"] == "order.paid");
+        let states = |all: &[&Value]| all.iter().map(|it| it["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!((states(&of_order), states(&of_sale)), (vec!["pending".into()], vec!["delivered".into()]), "{told:#?}");
+    }
+}
+
+both! {
     async fn news_of_shows_that_are_over_wait_for_a_hand_and_no_longer(shop) {
         // As many shows as an endpoint is told about at once, and one more.
         const SHOWS: usize = 9;

@@ -7,7 +7,7 @@ import { csv } from "../src/dashboard/csv.js";
 import { isolated } from "../src/design/bidi.js";
 import { amount, decimals, decimalText, roundAmount } from "../src/design/money.js";
 import { type Act, bands, lay, type Place } from "../src/dashboard/stage.js";
-import { columns, figures, gmvRates, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
+import { columns, figures, gmvPerMinute, gmvRates, inSteps, Points, POINTS_MAX, stepFor, Timeline } from "../src/dashboard/timeline.js";
 import { parsed } from "./csv.js";
 
 test("amounts become decimal texts exactly, by the decimals of ISO 4217", () => {
@@ -120,6 +120,17 @@ test("where a window begins in the midst of a show, the rate of its first minute
   const rates = (startedAt: number) => gmvRates(points, 1_000_000, 1_090_000, startedAt);
   assert.deepEqual(rates(0), [null, null, null, null, null, null, 600, 600, 600]);
   assert.deepEqual(rates(990_000).slice(0, 2), [5_000, 5_100]);
+});
+
+test("where a window begins in the midst of a show, only what came since counts for its last minute", () => {
+  const perMinute = (startedAt: number, amounts: readonly number[]) => {
+    const points = amounts.map((it, index) => point(1_000_000 + index * 10_000, { gmv_minor: it }));
+    const answer = { state: "live" as const, started_at: startedAt, ended_at: null, currency: "EUR", step_ms: 10_000, points, marks: [], more: false };
+    return gmvPerMinute(new Timeline(answer, null), 1_000_000 + (amounts.length - 1) * 10_000);
+  };
+  assert.equal(perMinute(0, [5_000]), 0);
+  assert.equal(perMinute(0, [5_000, 5_300]), 300);
+  assert.equal(perMinute(990_000, [5_000]), 5_000);
 });
 
 test("a show that nobody has seen yet has figures", () => {

@@ -194,18 +194,23 @@ export interface Columns {
  */
 const sold = (it: Point): number => it.gmv_minor + it.refunded_minor;
 
-export function gmvPerMinute({ whole, recent, state }: Timeline, now: number): number {
+export function gmvPerMinute({ whole, recent, state, startedAt }: Timeline, now: number): number {
   const last = recent.last ?? whole.last;
   if (state !== "live" || last === undefined) return 0;
   const minuteAgo = recent.before(Math.max(now - SECOND, last.at) - MINUTE + SECOND) ?? whole.before(now - MINUTE);
-  return Math.max(0, sold(last) - (minuteAgo === undefined ? 0 : sold(minuteAgo)));
+  if (minuteAgo !== undefined) return Math.max(0, sold(last) - sold(minuteAgo));
+  const first = whole.all[0] ?? last;
+  return beginsWithShow(first.at, startedAt) ? sold(last) : Math.max(0, sold(last) - sold(first));
 }
+
+/** Points that begin with the show begin at zero; what was sold before others is not known. */
+const beginsWithShow = (firstAt: number, startedAt: number | null): boolean =>
+  startedAt !== null && firstAt <= startedAt + MINUTE;
 
 /** The same at the end of each step; null where the minute before it is not known. */
 export function gmvRates(points: Points, from: number, to: number, startedAt: number | null): (number | null)[] {
   const first = points.all[0]?.at ?? Number.POSITIVE_INFINITY;
-  // Points that begin with the show begin at zero.
-  const known = startedAt !== null && first <= startedAt + MINUTE ? 0 : first + MINUTE;
+  const known = beginsWithShow(first, startedAt) ? 0 : first + MINUTE;
   const { at, gmv } = columns(points, from, to);
   return gmv.map((it, index) => ((at[index] ?? 0) * SECOND + points.stepMs > known ? it : null));
 }

@@ -161,9 +161,9 @@ export class Buying {
     }
   }
 
-  /** Takes off what an offer says: it has changed. */
+  /** Takes off what an offer says: it has changed. Whoever has asked for it waits for the answer all the same. */
   forget(key: string): void {
-    if (this.#notes.delete(key)) this.#listener.changed();
+    if (this.#notes.get(key)?.kind !== "asking" && this.#notes.delete(key)) this.#listener.changed();
   }
 
   /** Brings the payment to the point at which the buyer can choose how to pay. */
