@@ -20,6 +20,7 @@ mod crowd;
 mod import;
 mod limits;
 mod live;
+mod migrate;
 mod nodes;
 mod openapi;
 mod operate;

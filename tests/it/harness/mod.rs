@@ -29,6 +29,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 pub(crate) use agree::agrees;
 pub(crate) use cluster::{Cluster, Nodes};
 pub(crate) use crooked::Crooked;
+pub(crate) use postgres::empty_database;
 pub(crate) use process::Process;
 pub(crate) use receiver::{Manner, Message, Receiver};
 pub(crate) use redis::Redis;

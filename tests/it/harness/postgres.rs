@@ -10,8 +10,17 @@ use tokio::sync::OnceCell;
 
 /// The address of a migrated database that nobody else uses.
 pub(crate) async fn fresh_database() -> String {
+    shared().await.fresh_database().await
+}
+
+/// The address of a database with nothing in it, that nobody else uses.
+pub(crate) async fn empty_database() -> String {
+    shared().await.database("template1").await
+}
+
+async fn shared() -> &'static Postgres {
     static SHARED: OnceCell<Postgres> = OnceCell::const_new();
-    SHARED.get_or_init(Postgres::start).await.fresh_database().await
+    SHARED.get_or_init(Postgres::start).await
 }
 
 /// A server that ends with whoever holds it, however that ends.
@@ -60,8 +69,12 @@ impl Postgres {
 
     /// The address of a migrated database that nobody else uses.
     pub(crate) async fn fresh_database(&self) -> String {
+        self.database("showcart").await
+    }
+
+    async fn database(&self, template: &str) -> String {
         let name = format!("test_{}", self.copies.fetch_add(1, Ordering::Relaxed));
-        self.run(&format!("create database {name} template showcart")).await;
+        self.run(&format!("create database {name} template {template}")).await;
         self.url(&name)
     }
 
