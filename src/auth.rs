@@ -215,13 +215,17 @@ impl Caller {
         Ok(())
     }
 
-    /// Making shows and importing catalogues: tokens that are not limited to one show.
+    /// Making shows, importing catalogues, looking after webhooks: tokens that are not limited to one show.
     ///
     /// # Errors
     /// `forbidden`.
     pub fn may_manage(&self) -> Result<()> {
-        let allowed = matches!(self.role, Role::Host | Role::Service) && self.show.is_none();
-        self.require(None, allowed, "manage shows and catalogues, unless its token is for all shows")
+        self.require(None, matches!(self.role, Role::Host | Role::Service), "manage shows, catalogues and webhooks")?;
+        if self.show.is_some() {
+            let detail = "The token is for one show; shows, catalogues and webhooks want one that is for all.";
+            return Err(problem(Code::Forbidden, detail));
+        }
+        Ok(())
     }
 
     /// Money, stock, and the show itself.

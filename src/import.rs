@@ -336,7 +336,7 @@ async fn bury(app: &App, before: Option<ImportId>) -> db::Result<()> {
         // Who does the work may have been slow and not dead: its next transaction finds the job ended, and stops.
         let buried = query(
             "update import_job set state = 'failed', ended_at = $2,
-                    error = 'The server stopped; what is counted here was applied. Import the file again for the rest.'
+                    error = 'The server stopped; what is counted here was applied. Import the file again, with a new Idempotency-Key, for the rest.'
              where import_id = $1 and state = 'running' and (beat_at < $3 or import_id < $4)",
         )
         .bind(import_id)
@@ -392,7 +392,9 @@ impl Job {
             Ok(report) => (report.state, Some(report.refusals), None),
             Err(error) => {
                 tracing::warn!(import.id = %self.import_id, error = format!("{error:#}"), "an import failed");
-                let text = format!("{error:#}. What is counted here was applied; import the file again for the rest.");
+                let text = format!(
+                    "{error:#}. What is counted here was applied; import the file again, with a new Idempotency-Key, for the rest."
+                );
                 (JobState::Failed, None, Some(text))
             }
         };

@@ -72,7 +72,12 @@ pub fn decide(state: &mut State, commands: Vec<Command>, now: Millis) -> Decided
     }
 
     let (effects, wake_at) = batch.finish();
-    let answers = answers.into_iter().map(|it| it.expect("each command was given to one of the two loops")).collect();
+    let answers = answers.into_iter().map(|it| match it.expect("each command was given to one of the two loops") {
+        // Whether it is sold out is known only now.
+        Answer::Sale(it) => Answer::Sale(state.sales[&it.sale_id].clone()),
+        other => other,
+    });
+    let answers = answers.collect();
     Decided { answers, changed, effects, wake_at }
 }
 

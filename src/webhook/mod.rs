@@ -395,6 +395,10 @@ async fn part(tx: &mut Tx, endpoint: &Endpoint, asked: &Redeliver) -> Result<(Sh
     let head = crate::live::head(tx, show).await?.filter(|_| heard == Some((false,)));
     let head =
         head.ok_or_else(|| problem(Code::NotFound, format!("There is no show {show} of which events are sent.")))?;
+    if epoch.is_none() && after >= head.last_seq.0 {
+        let detail = format!("The log ends with {}; what comes after it is sent when it happens.", head.last_seq.0);
+        return Err(invalid("after", detail));
+    }
     let upto = upto.min(head.last_seq.0);
     if let Some(epoch) = epoch {
         let page = gmv::page(tx, show, Some(&epoch), Seq(after), 1).await?;

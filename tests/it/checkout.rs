@@ -213,6 +213,15 @@ both! {
         early.until(|it| seen(it) == Some(3)).await;
         let late = Viewer::join(&shop, show, "").await;
         assert_eq!(late.scene, early.scene);
+        // Whoever changes it hears at once what viewers hear.
+        shop.buyer("ann").buy(show, &sale).await;
+        let sold_out = async |new: i64| {
+            let told = shop.host().put(&cap, json!({ "cap": new })).await.ok();
+            let listed = shop.host().get(&format!("/v1/shows/{show}/sales")).await.ok();
+            assert_eq!((&told["version"], &told["sold_out"]), (&listed[0]["version"], &listed[0]["sold_out"]));
+            told["sold_out"].as_bool().unwrap()
+        };
+        assert_eq!((sold_out(1).await, sold_out(2).await), (true, false));
         agrees(&shop, &shop.app.db).await;
     }
 }

@@ -325,6 +325,7 @@ both! {
             (json!({ "message_id": "msg_1" }), (422, "invalid")),
             (json!({ "message_id": new[0].id, "after": 1 }), (422, "invalid")),
             (json!({ "show_id": show, "after": 3, "upto": 3 }), (422, "invalid")),
+            (json!({ "show_id": show, "after": last + 50, "upto": last + 60 }), (422, "invalid")),
             (json!({ "show_id": unknown, "after": 0, "upto": 3 }), (404, "not_found")),
             (json!({ "message_id": format!("{show}.{epoch}.99999") }), (404, "not_found")),
             (json!({ "message_id": format!("{show}.0123456789abcdef.{last}") }), (404, "not_found")),

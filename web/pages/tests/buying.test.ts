@@ -86,6 +86,25 @@ test("a declined card can be tried again, and a hold given up is somebody else's
   await ben.context.close();
 });
 
+test("a button that has the focus is never that of another product", { timeout: 60_000 }, async () => {
+  const host = await Host.open(stage.server);
+  const lamp = await host.product({ sku: "focus-1", title: "Lamp", price_minor: 8900 });
+  const bowl = await host.product({ sku: "focus-2", title: "Bowl", price_minor: 4900 });
+  const { page, context } = await viewer(stage, host.showId, { subject: "kim" });
+  await host.pin(lamp, 0);
+  await page.locator("showcart-offer.pinned").getByRole("button", { name: /^Buy Lamp/ }).focus();
+  await host.pin(bowl, 0);
+  await page.locator("showcart-offer.pinned").getByRole("button", { name: /^Buy Bowl/ }).waitFor();
+  // What Enter would press now.
+  const focused = await page.evaluate(() => {
+    let element = document.activeElement;
+    while (element?.shadowRoot?.activeElement != null) element = element.shadowRoot.activeElement;
+    return element?.getAttribute("aria-label") ?? "";
+  });
+  assert.doesNotMatch(focused, /Bowl/);
+  await context.close();
+});
+
 test("a refund, of a part or of all, is read in the list of orders, also after a reload", { timeout: 60_000 }, async () => {
   const host = await Host.open(stage.server);
   const jug = await host.product({ sku: "buy-back", title: "Jug", price_minor: 4200 });

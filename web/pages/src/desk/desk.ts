@@ -94,6 +94,7 @@ const ORDERS_MAX = 200;
 const WAITING_MS = 5_000;
 /** A note that something went well leaves after this time; others stay until the next press. */
 const DONE_MS = 6_000;
+const STALE_MS = 20_000;
 
 /**
  * A show as its desk sees it: the scene and gauges of the socket, what only HTTP says, and the commands. Elements follow its
@@ -282,8 +283,9 @@ export class Desk {
     this.notes.set(notes);
     if (note === null) return;
     this.say(note.text);
-    if (note.tone === "done") {
-      this.#later(DONE_MS, () => {
+    // What went wrong stays until it is tried again; what has happened becomes old.
+    if (note.tone !== "bad") {
+      this.#later(note.tone === "done" ? DONE_MS : STALE_MS, () => {
         if (this.notes.get().get(place) === note) this.note(place, null);
       });
     }
@@ -358,10 +360,9 @@ export class Desk {
 
   /** Sends money back; says whether it is on its way. */
   async refund(order: Order, minor: number, restock: boolean): Promise<boolean> {
-    const { order_id, amount_minor, refunded_minor } = order;
-    // All of what is left needs no amount, and is then right also if somebody refunded a part meanwhile.
-    const body = minor === amount_minor - refunded_minor ? { restock } : { amount_minor: minor, restock };
-    return this.run(`order:${order_id}`, () => this.api.refund(order_id, body), {
+    const { order_id } = order;
+    // What the button said, and nothing else, also where that was all and somebody has refunded a part meanwhile.
+    return this.run(`order:${order_id}`, () => this.api.refund(order_id, { amount_minor: minor, restock }), {
       done: (refund) => texts.orders.sent(money(refund.amount_minor, refund.currency)),
       stale: (problem) => this.#staleRefund(order, problem),
     });

@@ -17,6 +17,8 @@ export class Log extends Part {
     base,
     parts,
     css`
+      /* Who is at the top stays there when something new comes. */
+      ol { overflow-anchor: none; }
       .empty { padding: var(--sc-3) var(--sc-4); color: var(--sc-quiet); }
       li { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: var(--sc-3); padding: 4px var(--sc-4); border-bottom: 1px solid var(--sc-line); }
       time { color: var(--sc-quiet); font-variant-numeric: tabular-nums; }

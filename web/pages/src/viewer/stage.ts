@@ -1,5 +1,6 @@
 import type { Banner, ConnectionState, Poll, PollResult, Sale, Scene } from "@showcart/sdk";
 import { html, nothing, type TemplateResult } from "lit";
+import { keyed } from "lit/directives/keyed.js";
 import { repeat } from "lit/directives/repeat.js";
 import { untwisted } from "../design/bidi.js";
 import "../design/countdown.js";
@@ -156,18 +157,22 @@ export function onScreen(scene: Scene, room: Room, { isWide, isShort, entering, 
   return html`
     ${hasOthers ? others : nothing}
     ${
-      pin === null
-        ? first === null
-          ? nothing
-          : saleTag(first, isCrowded ? "mini" : "tag")
-        : html`<showcart-offer
+      // A button that has the focus must not become that of another product under somebody's finger.
+      keyed(
+        pin?.product.product_id ?? first?.product.product_id,
+        pin === null
+          ? first === null
+            ? nothing
+            : saleTag(first, isCrowded ? "mini" : "tag")
+          : html`<showcart-offer
           class="pinned ${isEntering ? "entrance" : ""}"
           .room=${room}
           .product=${{ ...pin.product, price_minor: scene.lineup[pin.product.product_id]?.product.price_minor ?? pin.product.price_minor }}
           .sale=${pinnedSale}
           .look=${isEntering ? "entrance" : isCrowded ? "mini" : "tag"}
           .revision=${room.revision}
-        ></showcart-offer>`
+        ></showcart-offer>`,
+      )
     }
     ${pin === null && first === null && isWide ? html`<p class="quiet empty">${texts.show.nothingOnAir}</p>` : nothing}
     ${isWide ? orders(scene, room) : nothing}`;
